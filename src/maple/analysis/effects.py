@@ -1,0 +1,239 @@
+"""The study's questions as one number each: tuning, rank and bits, averaged over runs and tasks.
+
+tuning   every trained run minus its untouched base
+rank     the highest rank minus the lowest, all else equal
+bits     the most bits minus the fewest, all else equal, both tuned
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from maple.analysis.configurations import Configuration
+from maple.analysis.curves import Weights, mean_over_runs, spread_over_seeds
+from maple.analysis.deltas import Base, Delta, adjust
+from maple.analysis.groups import LanguageGroup, language_groups
+from maple.analysis.intervals import holm
+from maple.analysis.means import Mean, add_seed_variance, mean_over_tasks
+from maple.analysis.panel import Panel
+
+ALL_TASKS = "mean over tasks"
+"""The task of a row that averages over every task of the study."""
+
+Factor = Literal["tuning", "rank", "bits"]
+GROUPS = ("non-english", "low-resource", "high-resource", "english")
+"""The groups of languages that effects are shown for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What one factor changes in one group of languages, in score (-1..1)."""
+
+    factor: Factor
+    contrast: str
+    """What is compared, for example ``rank 16 - rank 4``."""
+    group: str
+    value: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    """Adjusted over all effects of the study."""
+    n_contrasts: int
+    """Paired comparisons averaged, at most: a run that lacks a language is left out."""
+    n_languages: int
+    n_tasks: int
+
+
+@dataclass(frozen=True)
+class _Contrast:
+    replicates_of: Hashable
+    """Contrasts with the same value differ by their seed alone."""
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class _Question:
+    factor: Factor
+    text: str
+    contrasts: Sequence[_Contrast]
+
+
+def find_effects(
+    panels: Sequence[Panel],
+    planned: Mapping[str, Sequence[str]],
+    configurations: Sequence[Configuration],
+    bases: Mapping[str, Base],
+) -> list[Effect]:
+    """Returns every effect that the study's runs allow, p adjusted over all of them.
+
+    Args:
+        panels: the answers, a panel per task.
+        planned: languages by the label of the task.
+        configurations: the trained configurations that have answers.
+        bases: untouched base by run id.
+    """
+    questions = [_tuning(configurations, bases), *_level_questions(configurations)]
+    found = [
+        effect
+        for question in questions
+        for group in GROUPS
+        if (effect := _effect(panels, planned, group, question)) is not None
+    ]
+    adjusted = holm([e.p for e in found])
+    return [dataclasses.replace(e, p_holm=p) for e, p in zip(found, adjusted, strict=True)]
+
+
+def run_effects(
+    panels: Sequence[Panel], planned: Mapping[str, Sequence[str]], bases: Mapping[str, Base]
+) -> list[Delta]:
+    """Returns each run's delta as a mean over tasks, for the groups of ``GROUPS``.
+
+    Only runs that have the group's delta in every task that has the group; p is adjusted over
+    the runs of each group.
+    """
+    adjusted: list[Delta] = []
+    for name in GROUPS:
+        found = [_over_tasks(panels, planned, name, run, base) for run, base in bases.items()]
+        adjusted += adjust([delta for delta in found if delta is not None])
+    return adjusted
+
+
+def _over_tasks(
+    panels: Sequence[Panel],
+    planned: Mapping[str, Sequence[str]],
+    name: str,
+    run_id: str,
+    base: Base,
+) -> Delta | None:
+    groups = [(p, g) for p in panels if (g := _group(planned[p.mode.label], name))]
+    weights = {run_id: 1.0, base.run_id: -1.0}
+    means = [m for p, g in groups if (m := mean_over_runs(p, g, [weights]))]
+    if not means or len(means) < len(groups):
+        return None
+    mean = mean_over_tasks(means)
+    return Delta(
+        task=ALL_TASKS,
+        run_id=run_id,
+        base_run_id=base.run_id,
+        has_same_bits=base.has_same_bits,
+        kind=groups[0][1].kind,
+        group=name,
+        n_languages=sum(m.n_languages for m in means),
+        n_languages_planned=sum(len(g.languages) for _, g in groups),
+        n=mean.n_samples,
+        delta=mean.value,
+        low=mean.interval.low,
+        high=mean.interval.high,
+        standard_error=mean.variance**0.5,
+        p=mean.p,
+        p_holm=mean.p,
+    )
+
+
+def _tuning(configurations: Iterable[Configuration], bases: Mapping[str, Base]) -> _Question:
+    contrasts = [
+        _Contrast(number, {run.run_id: 1.0, bases[run.run_id].run_id: -1.0})
+        for number, configuration in enumerate(configurations)
+        for run in configuration.runs
+        if run.run_id in bases
+    ]
+    return _Question("tuning", "tuned - untouched base", contrasts)
+
+
+def _level_questions(configurations: Sequence[Configuration]) -> list[_Question]:
+    rank = _highest_minus_lowest(
+        configurations, level=lambda c: c.rank, rest=lambda c: (c.series, c.quantization)
+    )
+    bits = _highest_minus_lowest(
+        configurations, level=lambda c: c.bits, rest=lambda c: (c.series, c.rank)
+    )
+    questions = []
+    if rank is not None:
+        questions.append(_Question("rank", "rank {1:g} - rank {0:g}".format(*rank[0]), rank[1]))
+    if bits is not None:
+        questions.append(_Question("bits", "{1:g} bits - {0:g} bits".format(*bits[0]), bits[1]))
+    return questions
+
+
+def _highest_minus_lowest(
+    configurations: Sequence[Configuration],
+    *,
+    level: Callable[[Configuration], float | None],
+    rest: Callable[[Configuration], Hashable],
+) -> tuple[tuple[float, float], list[_Contrast]] | None:
+    """Pairs runs at a factor's highest and lowest level that agree in all else, seed included."""
+    levels = {x for c in configurations if (x := level(c)) is not None}
+    if len(levels) < 2:
+        return None
+    low, high = min(levels), max(levels)
+    at: dict[tuple[Hashable, int], dict[float, str]] = defaultdict(dict)
+    for configuration in configurations:
+        value = level(configuration)
+        for run in configuration.runs if value is not None else ():
+            at[rest(configuration), run.cell.seed][value or 0] = run.run_id
+    pairs = [
+        _Contrast(key, {found[high]: 1.0, found[low]: -1.0})
+        for (key, _), found in at.items()
+        if low in found and high in found
+    ]
+    return (low, high), pairs
+
+
+def _group(languages: Sequence[str], name: str) -> LanguageGroup | None:
+    return next((g for g in language_groups(languages) if g.name == name), None)
+
+
+def _effect(
+    panels: Sequence[Panel],
+    planned: Mapping[str, Sequence[str]],
+    group_name: str,
+    question: _Question,
+) -> Effect | None:
+    means: list[Mean] = []
+    n_contrasts = 0
+    for panel in panels:
+        group = _group(planned[panel.mode.label], group_name)
+        kept = _complete(panel, group, question.contrasts) if group else []
+        if group and kept and (mean := _mean(panel, group, kept)):
+            means.append(mean)
+            n_contrasts = max(n_contrasts, len(kept))
+    if not means:
+        return None
+    mean = mean_over_tasks(means)
+    return Effect(
+        factor=question.factor,
+        contrast=question.text,
+        group=group_name,
+        value=mean.value,
+        low=mean.interval.low,
+        high=mean.interval.high,
+        p=mean.p,
+        p_holm=mean.p,
+        n_contrasts=n_contrasts,
+        n_languages=mean.n_languages,
+        n_tasks=len(means),
+    )
+
+
+def _complete(
+    panel: Panel, group: LanguageGroup, contrasts: Sequence[_Contrast]
+) -> list[_Contrast]:
+    """The contrasts with an answer in every language that any of them has an answer in."""
+    have = [{p.language for p in panel.contrasts(group.languages, c.weights)} for c in contrasts]
+    everything: set[str] = set().union(*have)
+    kept = [c for c, languages in zip(contrasts, have, strict=True) if languages == everything]
+    return kept if everything else []
+
+
+def _mean(panel: Panel, group: LanguageGroup, contrasts: Sequence[_Contrast]) -> Mean | None:
+    replicates: dict[Hashable, list[Weights]] = defaultdict(list)
+    for contrast in contrasts:
+        replicates[contrast.replicates_of].append(contrast.weights)
+    mean = mean_over_runs(panel, group, [c.weights for c in contrasts])
+    spread = spread_over_seeds(panel, group, list(replicates.values()))
+    return None if mean is None else add_seed_variance(mean, spread, len(contrasts))

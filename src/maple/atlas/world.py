@@ -1,0 +1,206 @@
+"""The facts of the world, their split, and pairings that are not facts.
+
+A *pairing* joins a subject with any value of a relation; the one that CLDR states is the *fact*.
+Two thirds of what a passage says is false in the world outside, so that reading is measured and
+not memory. A pairing is either open (it may appear in training text) or held out (only benchmarks
+use it), and that is settled by its name alone.
+"""
+
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from babel.core import get_global
+from babel.languages import get_territory_language_info
+
+from maple.atlas.frames import read_table
+from maple.atlas.names import Names, NameTables, load_names
+
+Split = Literal["train", "validation", "test"]
+
+SUBJECT_KIND = {
+    "currency": "territory",
+    "language": "territory",
+    "region": "territory",
+    "city": "city",
+    "script": "language",
+}
+VALUE_KIND = {
+    "currency": "currency",
+    "language": "language",
+    "region": "region",
+    "city": "territory",
+    "script": "script",
+}
+
+_HELD_OUT_ONE_IN = 4
+_LATIN_LANGUAGES = 24
+_DAY_SPLITS: Mapping[Split, tuple[int, ...]] = {
+    "train": (0, 1, 3, 5),
+    "validation": (4,),
+    "test": (2, 6),
+}
+_MONTH_SPLITS: Mapping[Split, tuple[int, ...]] = {
+    "train": (0, 2, 4, 6, 7, 9, 11),
+    "validation": (3,),
+    "test": (1, 5, 8, 10),
+}
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """A subject and a value under a relation, by id: ('currency', 'KE', 'KES')."""
+
+    relation: str
+    subject: str
+    value: str
+
+
+@dataclass(frozen=True)
+class World:
+    """All facts, and which subjects belong to which split."""
+
+    names: NameTables
+    facts: Mapping[str, Mapping[str, str]]
+    """Relation -> subject -> value."""
+    values: Mapping[str, tuple[str, ...]]
+    """Relation -> the values in use."""
+    subjects: Mapping[Split, Mapping[str, tuple[str, ...]]]
+    """Split -> relation -> subjects."""
+
+    def is_held_out(self, pairing: Pairing) -> bool:
+        """Returns whether only benchmarks may state this pairing."""
+        if self.facts[pairing.relation][pairing.subject] == pairing.value:
+            return pairing.subject not in self.subjects["train"][pairing.relation]
+        name = f"{pairing.relation}/{pairing.subject}/{pairing.value}"
+        return zlib.crc32(name.encode()) % _HELD_OUT_ONE_IN == 0
+
+    def fact(self, relation: str, subject: str) -> Pairing:
+        """Returns what CLDR states of a subject."""
+        return Pairing(relation, subject, self.facts[relation][subject])
+
+
+def order_split(calendar: str, split: Split) -> tuple[int, ...]:
+    """Returns the positions in the week or year whose successor belongs to a split; 0 is Monday or
+    January.
+    """
+    return (_DAY_SPLITS if calendar == "day" else _MONTH_SPLITS)[split]
+
+
+@cache
+def load_world() -> World:
+    """Returns the world; the same in every process."""
+    names = load_names()
+    facts = _facts(names)
+    halves = _split_subjects(facts)
+    return World(
+        names=names,
+        facts=facts,
+        values={relation: tuple(sorted(set(table.values()))) for relation, table in facts.items()},
+        subjects={
+            split: {
+                relation: tuple(
+                    s for s in facts[relation] if halves[_owner(relation, s, facts)] == split
+                )
+                for relation in facts
+            }
+            for split in ("train", "validation", "test")
+        },
+    )
+
+
+def _facts(names: NameTables) -> dict[str, dict[str, str]]:
+    kinds = names.kinds
+    regions = {t: r for r, members in read_table("regions.toml").items() for t in members.split()}
+    currencies = {t: _currency(t) for t in kinds["territory"]}
+    languages = {t: _language(t) for t in kinds["territory"]}
+    territories = [
+        t
+        for t in sorted(kinds["territory"])
+        if currencies[t] in kinds["currency"]
+        and languages[t] in kinds["language"]
+        and regions.get(t) in kinds["region"]
+    ]
+    return {
+        "currency": {t: currencies[t] for t in territories},
+        "language": {t: languages[t] for t in territories},
+        "region": {t: regions[t] for t in territories},
+        "city": _cities(kinds["city"], kinds["territory"], territories),
+        "script": _scripts(kinds, sorted(set(languages.values()))),
+    }
+
+
+def _currency(territory: str) -> str:
+    rows = get_global("territory_currencies").get(territory, ())
+    tender = [code for code, _, end, is_tender in rows if is_tender and end is None]
+    return str(tender[0]) if tender else ""
+
+
+def _language(territory: str) -> str:
+    table = get_territory_language_info(territory)
+    ranked = sorted(
+        (info["official_status"] is None, -float(info["population_percent"] or 0), language)
+        for language, info in table.items()
+    )
+    return ranked[0][2] if ranked else ""
+
+
+def _cities(cities: Names, territory_names: Names, territories: Sequence[str]) -> dict[str, str]:
+    """Returns at most two cities a territory, none named like its territory in any language."""
+    zones = get_global("territory_zones")
+    table: dict[str, str] = {}
+    for territory in territories:
+        named = [zone for zone in sorted(zones.get(territory, ())) if zone in cities]
+        other = [
+            z
+            for z in named
+            if not any(_overlap(cities[z][c], n) for c, n in territory_names[territory].items())
+        ]
+        table.update(dict.fromkeys(other[:2], territory))
+    return table
+
+
+def _overlap(first: str, second: str) -> bool:
+    return first.casefold() in second.casefold() or second.casefold() in first.casefold()
+
+
+def _scripts(kinds: Mapping[str, Names], languages: Sequence[str]) -> dict[str, str]:
+    likely = get_global("likely_subtags")
+    table = {}
+    latin = 0
+    for language in languages:
+        script = likely.get(language, "__").split("_")[1]
+        latin += script == "Latn"
+        if (
+            language in kinds["language"]
+            and script in kinds["script"]
+            and (script != "Latn" or latin <= _LATIN_LANGUAGES)
+        ):
+            table[language] = script
+    return table
+
+
+def _split_subjects(facts: Mapping[str, Mapping[str, str]]) -> dict[str, Split]:
+    """Splits the owners of facts: 56% train, 14% validation, 30% test."""
+    halves: dict[str, Split] = {}
+    for relation in ("currency", "script"):
+        owners = sorted(facts[relation])
+        random.Random(f"atlas/split/{relation}").shuffle(owners)
+        for place, owner in enumerate(owners):
+            share = place / len(owners)
+            halves[_key(relation, owner)] = (
+                "train" if share < 0.56 else "validation" if share < 0.7 else "test"
+            )
+    return halves
+
+
+def _owner(relation: str, subject: str, facts: Mapping[str, Mapping[str, str]]) -> str:
+    """A city goes where its territory goes, so that no fact leaks by way of the other."""
+    return _key(relation, facts["city"][subject] if relation == "city" else subject)
+
+
+def _key(relation: str, owner: str) -> str:
+    return f"script/{owner}" if relation == "script" else owner

@@ -1,0 +1,101 @@
+"""Loads a base model once, quantized as asked, frozen, with its tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from maple.catalog import family_for, load_family, load_quantizer
+from maple.catalog.contracts import ModelFamily, Quantizer
+from maple.errors import MapleError, SourceError, TrainingError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass
+class LoadedBase:
+    """A frozen base on its device, shared by the runs of a cohort."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    family: ModelFamily
+    quantizer: Quantizer
+    device: torch.device
+    dtype: torch.dtype
+    """What products are computed in: bfloat16, or float32 where asked."""
+
+    @property
+    def max_length(self) -> int:
+        """Longest sequence the model was made for, in tokens."""
+        config: Any = self.model.config
+        return int(getattr(config, "max_position_embeddings", None) or 2048)
+
+
+def load_base(
+    source: str,
+    *,
+    quantization: str,
+    device: torch.device,
+    revision: str | None = None,
+    family: str | None = None,
+) -> LoadedBase:
+    """Loads a base and its tokenizer.
+
+    Args:
+        source: local directory, or Hub repository.
+        quantization: catalog name.
+        device: where the weights go.
+        revision: commit, for a Hub repository.
+        family: catalog name; None: by the config's ``model_type``.
+
+    Raises:
+        SourceError: the model cannot be had.
+        TrainingError: the quantization does not run on this machine.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    quantizer = load_quantizer(quantization)
+    dtype = torch.bfloat16 if quantizer.compute_dtype == "bfloat16" else torch.float32
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=revision,
+            device_map={"": str(device)},
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            **quantizer.load_kwargs(dtype),
+        )
+    except MapleError:
+        raise
+    except (OSError, ValueError) as error:
+        raise SourceError(f"the base model {source!r} cannot be loaded: {error}") from error
+    except (RuntimeError, ImportError) as error:
+        raise TrainingError(f"{quantization} does not load {source!r} here: {error}") from error
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    chosen = load_family(family) if family else family_for(model_type=config.model_type)
+    prepared: Any = quantizer.prepare(model)
+    return LoadedBase(prepared, tokenizer, chosen, quantizer, device, dtype)
+
+
+def compute_context(base: LoadedBase) -> AbstractContextManager[Any]:
+    """Products in the base's compute dtype while adapters stay float32 masters.
+
+    The frozen weights already are bfloat16, so autocast converts nothing but the adapters.
+    """
+    import torch
+
+    if base.dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(base.device.type, dtype=base.dtype)

@@ -1,0 +1,1 @@
+"""Catalog entries: datasets, one file each."""

@@ -1,0 +1,1 @@
+"""Catalog entries: methods, one file each."""

@@ -1,0 +1,1 @@
+"""Catalog entries: models, one file each."""

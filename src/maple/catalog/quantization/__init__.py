@@ -1,0 +1,1 @@
+"""Catalog entries: quantization, one file each."""

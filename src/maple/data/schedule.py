@@ -1,0 +1,109 @@
+"""Which examples each optimiser step sees: a pure function of mixture, settings and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from maple.catalog.contracts import ModelFamily
+from maple.data.mixture import ExamplePool, draw_epoch
+from maple.data.pack import MicroBatch, to_micro_batches
+from maple.data.render import render_conversation
+from maple.data.tokenize import Example, tokenize_example
+from maple.errors import DataError
+from maple.study import TrainingSettings
+from maple.study.spec import number_of_steps
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TokenCache = dict[tuple[str, int, str, int], Example]
+"""(pool key, row, template, max_length) -> Example; shared by the runs of a cohort."""
+
+
+class StepSchedule:
+    """Random access to the steps of a run, so that a killed run finds its place at once."""
+
+    def __init__(
+        self,
+        pools: Sequence[ExamplePool],
+        settings: TrainingSettings,
+        *,
+        seed: int,
+        tokenizer: PreTrainedTokenizerBase,
+        family: ModelFamily,
+        cache: TokenCache | None = None,
+    ) -> None:
+        """Draws the epoch and tokenizes its examples.
+
+        Raises:
+            DataError: no example has a response token within ``max_length``.
+        """
+        self.pools = pools
+        self.settings = settings
+        self.seed = seed
+        self._tokenizer = tokenizer
+        self._family = family
+        self._cache: TokenCache = {} if cache is None else cache
+        drawn = draw_epoch(pools, examples=settings.examples, seed=seed)
+        kept = [(p, r) for p, r in drawn if self.example(p, r).n_labels > 0]
+        self.dropped_examples = len(drawn) - len(kept)
+        """Examples whose prompt alone fills ``max_length``: they carry no loss."""
+        self._kept = frozenset(kept)
+        self.n_examples = len(kept)
+        self.truncated_examples = sum(self.example(p, r).was_truncated for p, r in kept)
+        if not kept:
+            raise DataError(
+                f"none of the {len(drawn)} drawn examples has a response token within "
+                f"max_length {settings.max_length}. Raise training.max_length."
+            )
+        self.total_steps = number_of_steps(settings, self.n_examples)
+        self._epoch: tuple[int, list[tuple[int, int]]] = (-1, [])
+
+    def examples(self, step: int) -> list[Example]:
+        """The examples of optimiser step ``step`` (from 1), in drawn order."""
+        per_epoch = -(-self.n_examples // self.settings.batch_size)
+        epoch, place = divmod(step - 1, per_epoch)
+        if self._epoch[0] != epoch:
+            drawn = draw_epoch(
+                self.pools, examples=self.settings.examples, seed=self.seed, epoch=epoch
+            )
+            self._epoch = (epoch, [pair for pair in drawn if pair in self._kept])
+        size = self.settings.batch_size
+        chosen = self._epoch[1][place * size : (place + 1) * size]
+        return [self.example(p, r) for p, r in chosen]
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """The forward passes of optimiser step ``step``, packed."""
+        pad = self._tokenizer.pad_token_id
+        return to_micro_batches(
+            self.examples(step),
+            max_length=self.settings.max_length,
+            micro_batch_tokens=self.settings.micro_batch_tokens,
+            pad_id=int(pad if pad is not None else self._tokenizer.eos_token_id or 0),
+        )
+
+    def example(self, pool: int, row: int) -> Example:
+        """The tokenized example of a pool's row; tokenized once per cohort."""
+        source = self.pools[pool]
+        key = (source.key, row, self.settings.template, self.settings.max_length)
+        if key not in self._cache:
+            self._cache[key] = self._tokenize(source, row)
+        return self._cache[key]
+
+    def _tokenize(self, source: ExamplePool, row: int) -> Example:
+        prompt, response = render_conversation(
+            source.conversations[row], self.settings.template, self._tokenizer, self._family
+        )
+        return tokenize_example(
+            prompt,
+            response,
+            tokenizer=self._tokenizer,
+            max_length=self.settings.max_length,
+            language=source.language,
+            dataset=source.dataset,
+        )
+
+
+StepProvider = Callable[[int], list[MicroBatch]]
+"""Step number (from 1) -> its forward passes: all that the loop asks of the data."""

@@ -1,0 +1,15 @@
+"""Adapters x task x language -> sample rows; an engine has two calls."""
+
+from maple.evaluate.engine import Engine
+from maple.evaluate.prepare import PreparedTask, prepare_task
+from maple.evaluate.probe import check_alive, probe_logits
+from maple.evaluate.score import score_batches
+
+__all__ = [
+    "Engine",
+    "PreparedTask",
+    "check_alive",
+    "prepare_task",
+    "probe_logits",
+    "score_batches",
+]

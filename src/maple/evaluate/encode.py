@@ -1,0 +1,116 @@
+"""Requests -> token ids: the prompt wrapped in its template, context and answer tokenized as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from maple.catalog.contracts import GenerationRequest, ModelFamily, RankingRequest
+from maple.data import render_instruction
+from maple.data.tokenize import split_tokens
+from maple.study import PromptSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class EncodedOption:
+    """One continuation after its context."""
+
+    ids: tuple[int, ...]
+    start: int
+    """Index of the first scored token, at least 1."""
+
+
+@dataclass(frozen=True)
+class EncodedRequest:
+    """A request as an engine takes it: options to score, or a prompt to continue."""
+
+    options: tuple[EncodedOption, ...] = ()
+    prompt: tuple[int, ...] = ()
+    stop: tuple[str, ...] = ()
+    max_new_tokens: int = 0
+    was_truncated: bool = False
+    """Whether the prompt was cut at its left to fit the model."""
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest row this request needs."""
+        if self.options:
+            return max(len(o.ids) for o in self.options)
+        return len(self.prompt) + self.max_new_tokens
+
+
+class Encoder:
+    """Encodes requests for one tokenizer, family and prompt wording."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        family: ModelFamily,
+        prompt: PromptSettings,
+        *,
+        max_length: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.family = family
+        self.prompt = prompt
+        self.max_length = max_length
+
+    def wrap(self, context: str) -> str:
+        """The context inside the prompt's template; unchanged under ``plain``."""
+        if self.prompt.template == "plain":
+            return context
+        return render_instruction(
+            context, template=self.prompt.template, tokenizer=self.tokenizer, family=self.family
+        )
+
+    def texts(self, request: RankingRequest | GenerationRequest) -> tuple[str, tuple[str, ...]]:
+        """The context and the continuations as the model is shown them."""
+        context = self.wrap(request.context)
+        if isinstance(request, GenerationRequest):
+            return context, ()
+        # A template ends where the answer begins; only plain text needs a delimiter.
+        delimiter = request.delimiter if self.prompt.template == "plain" else ""
+        return context, tuple(f"{delimiter}{c}" for c in request.continuations)
+
+    def ranking(self, request: RankingRequest) -> EncodedRequest:
+        """Encodes every option; a sequence too long for the model loses its left end."""
+        context, continuations = self.texts(request)
+        options = [self._option(context, c) for c in continuations]
+        return EncodedRequest(
+            options=tuple(o for o, _ in options), was_truncated=any(cut for _, cut in options)
+        )
+
+    def generation(self, request: GenerationRequest, max_new_tokens: int | None) -> EncodedRequest:
+        """Encodes a prompt, leaving room for the answer."""
+        context, _ = self.texts(request)
+        limit = min(max_new_tokens or request.max_new_tokens, self.max_length - 1)
+        ids = list(self.tokenizer(context)["input_ids"]) or [self._prefix()]
+        room = self.max_length - limit
+        return EncodedRequest(
+            prompt=tuple(ids[-room:]),
+            stop=request.stop,
+            max_new_tokens=limit,
+            was_truncated=len(ids) > room,
+        )
+
+    def _option(self, context: str, continuation: str) -> tuple[EncodedOption, bool]:
+        if context:
+            # As lm-eval does: a trailing space belongs to the next word's token.
+            head = context.rstrip(" ")
+            tail = context[len(head) :] + continuation
+            ids, start = split_tokens(head, tail, self.tokenizer)
+        else:
+            own = self.tokenizer(continuation, add_special_tokens=False)["input_ids"]
+            ids, start = [self._prefix(), *own], 1
+        start = max(start, 1)
+        # One token more than the model's length fits: the last one is predicted, never fed.
+        excess = max(0, len(ids) - (self.max_length + 1))
+        return EncodedOption(tuple(ids[excess:]), max(1, start - excess)), excess > 0
+
+    def _prefix(self) -> int:
+        """What stands before an empty context: BOS, else EOS, as in lm-eval."""
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return int(bos if bos is not None else eos if eos is not None else 0)

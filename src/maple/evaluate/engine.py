@@ -1,0 +1,182 @@
+"""The reference engine: two calls, log-likelihoods and greedy text, on a loaded model.
+
+Rows of a ranking batch are padded at the right, where causal attention cannot see; only scored
+positions reach the head, and their log-softmax and sums are float32 whatever the model's dtype.
+Rows of a generation batch are padded at the left and masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from maple.catalog.contracts import GenerationResponse, RankingResponse
+from maple.evaluate.batches import halving
+from maple.evaluate.encode import EncodedRequest
+from maple.base import LoadedBase, compute_context, label_logits
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_LOGIT_ROWS = 1024
+"""Scored positions whose float32 log-softmax is held at once."""
+
+
+class Engine:
+    """Answers encoded requests with one model: the base, or the base with an adapter on it."""
+
+    def __init__(self, model: nn.Module, base: LoadedBase) -> None:
+        self.model = model.eval()
+        self.base = base
+        self._pad = int(base.tokenizer.pad_token_id or 0)
+
+    def loglikelihoods(self, requests: Sequence[EncodedRequest]) -> list[RankingResponse]:
+        """Scores the options of each request as one batch, halved while memory does not suffice.
+
+        Returns:
+            In order of ``requests``: natural-log likelihoods summed over each option's tokens.
+        """
+        return cast(list[RankingResponse], list(halving(requests, self._rank)))
+
+    def generate(self, requests: Sequence[EncodedRequest]) -> list[GenerationResponse]:
+        """Continues each prompt greedily as one batch, halved while memory does not suffice.
+
+        Returns:
+            In order of ``requests``: text up to its first stop string.
+        """
+        return cast(list[GenerationResponse], list(halving(requests, self._generate)))
+
+    def _rank(self, requests: Sequence[EncodedRequest]) -> list[object]:
+        import torch
+
+        options = [option for request in requests for option in request.options]
+        width = max(len(o.ids) for o in options) - 1
+        ids = np.full((len(options), width), self._pad, dtype=np.int64)
+        scored = np.zeros((len(options), width), dtype=bool)
+        for row, option in enumerate(options):
+            length = len(option.ids) - 1  # the last token is predicted, never fed
+            ids[row, :length] = option.ids[:-1]
+            scored[row, option.start - 1 : length] = True
+        targets = torch.tensor([t for o in options for t in o.ids[o.start :]], device=self.base.device)
+        device = self.base.device
+        with torch.inference_mode(), compute_context(self.base):
+            logits = label_logits(
+                self.model,
+                input_ids=torch.from_numpy(ids).to(device),
+                positions=torch.arange(width, device=device).expand(len(options), width),
+                selected=torch.from_numpy(scored).to(device),
+                use_cache=False,
+            )
+        values, greedy = _token_scores(logits, targets)
+        return list(_ranking_responses(requests, values, greedy))
+
+    def _generate(self, requests: Sequence[EncodedRequest]) -> list[object]:
+        import torch
+
+        width = max(len(r.prompt) for r in requests)
+        ids = np.full((len(requests), width), self._pad, dtype=np.int64)
+        mask = np.zeros((len(requests), width), dtype=np.int64)
+        for row, request in enumerate(requests):
+            ids[row, width - len(request.prompt) :] = request.prompt
+            mask[row, width - len(request.prompt) :] = 1
+        device = self.base.device
+        model: Any = self.model
+        with torch.inference_mode(), compute_context(self.base):
+            output = model.generate(
+                input_ids=torch.from_numpy(ids).to(device),
+                attention_mask=torch.from_numpy(mask).to(device),
+                max_new_tokens=max(r.max_new_tokens for r in requests),
+                do_sample=False,
+                num_beams=1,
+                # Sampling settings of a checkpoint's generation_config would only warn.
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                use_cache=True,
+                pad_token_id=self._pad,
+                stopping_criteria=[_StopOnText(self, requests, width)],
+            )
+        answers = output[:, width:].tolist()
+        return [self._answer(r, a) for r, a in zip(requests, answers, strict=True)]
+
+    def _answer(self, request: EncodedRequest, ids: list[int]) -> GenerationResponse:
+        """Cuts one generated row at EOS, at its own limit, and at the first stop string."""
+        ends = self.end_ids()
+        end = next((i for i, token in enumerate(ids) if token in ends), None)
+        kept = ids[: request.max_new_tokens if end is None else min(end, request.max_new_tokens)]
+        text = self.base.tokenizer.decode(kept, skip_special_tokens=True)
+        cuts = [place for s in request.stop if s and (place := text.find(s)) >= 0]
+        stopped = bool(cuts) or (end is not None and end <= request.max_new_tokens)
+        return GenerationResponse(
+            text=text[: min(cuts)] if cuts else text,
+            finish="stop" if stopped else "length",
+            n_tokens=len(kept),
+        )
+
+    def end_ids(self) -> set[int]:
+        """Token ids that end an answer: the tokenizer's EOS and the generation config's."""
+        config: Any = getattr(self.model, "generation_config", None)
+        configured = getattr(config, "eos_token_id", None)
+        ids = configured if isinstance(configured, list) else [configured]
+        return {int(i) for i in [*ids, self.base.tokenizer.eos_token_id] if i is not None}
+
+
+class _StopOnText:
+    """Tells ``generate`` which rows have written a stop string or reached their own limit."""
+
+    def __init__(self, engine: Engine, requests: Sequence[EncodedRequest], width: int) -> None:
+        self._engine = engine
+        self._requests = requests
+        self._width = width
+        self._done = [False] * len(requests)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        import torch
+
+        tokenizer = self._engine.base.tokenizer
+        new = input_ids[:, self._width :].tolist()
+        for row, (request, ids) in enumerate(zip(self._requests, new, strict=True)):
+            if not self._done[row]:
+                text = tokenizer.decode(ids, skip_special_tokens=True)
+                too_long = len(ids) >= request.max_new_tokens
+                self._done[row] = too_long or any(s and s in text for s in request.stop)
+        return torch.tensor(self._done, device=input_ids.device)
+
+
+def _token_scores(logits: torch.Tensor, targets: torch.Tensor) -> tuple[list[float], list[bool]]:
+    """Log-probability of each target, and whether it is the most likely token."""
+    import torch
+
+    values: list[float] = []
+    greedy: list[bool] = []
+    for start in range(0, len(targets), _LOGIT_ROWS):
+        rows = logits[start : start + _LOGIT_ROWS].float()
+        wanted = targets[start : start + _LOGIT_ROWS]
+        chosen = rows.gather(1, wanted[:, None])[:, 0]
+        values += (chosen - torch.logsumexp(rows, dim=-1)).double().tolist()
+        greedy += (rows.argmax(dim=-1) == wanted).tolist()
+    return values, greedy
+
+
+def _ranking_responses(
+    requests: Sequence[EncodedRequest], values: list[float], greedy: list[bool]
+) -> list[RankingResponse]:
+    place = 0
+    responses = []
+    for request in requests:
+        sums, flags, counts = [], [], []
+        for option in request.options:
+            end = place + len(option.ids) - option.start
+            sums.append(float(sum(values[place:end])))
+            flags.append(all(greedy[place:end]))
+            counts.append(end - place)
+            place = end
+        responses.append(
+            RankingResponse(
+                loglikelihoods=tuple(sums), is_greedy=tuple(flags), n_tokens=tuple(counts)
+            )
+        )
+    return responses

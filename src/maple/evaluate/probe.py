@@ -1,0 +1,72 @@
+"""Is the adapter alive? Its logits must differ from the base's by more than repeat noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from maple.errors import DeadAdapterError
+from maple.base import LoadedBase, compute_context, label_logits
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+PROBES = (
+    "The capital of Kenya is",
+    "La capitale de la France est",
+    "东京是日本的",
+    "عاصمة مصر هي",
+    "Столица России —",
+    "Mji mkuu wa Tanzania ni",
+)
+"""Short prompts in several scripts; what they say does not matter."""
+
+
+def probe_logits(model: nn.Module, base: LoadedBase) -> list[torch.Tensor]:
+    """Float32 logits (tokens, vocabulary) of each probe prompt, on the CPU."""
+    import torch
+
+    found = []
+    model.eval()
+    for text in PROBES:
+        ids = torch.tensor([base.tokenizer(text)["input_ids"]], device=base.device)
+        positions = torch.arange(ids.shape[1], device=base.device)[None]
+        with torch.inference_mode(), compute_context(base):
+            logits = label_logits(
+                model,
+                input_ids=ids,
+                positions=positions,
+                selected=torch.ones_like(ids, dtype=torch.bool),
+                use_cache=False,
+            )
+        found.append(logits.float().cpu())
+    return found
+
+
+def largest_difference(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
+    """Largest absolute difference between two sets of probe logits."""
+    return max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True))
+
+
+def check_alive(
+    adapted: list[torch.Tensor], untouched: list[torch.Tensor], *, noise: float, what: str
+) -> float:
+    """Returns how far an adapter moves the probe logits.
+
+    Args:
+        adapted: probe logits with the adapter.
+        untouched: probe logits of the base alone.
+        noise: difference between two passes of the base alone: 0 where it is deterministic.
+        what: names the adapter in the error.
+
+    Raises:
+        DeadAdapterError: the logits do not move beyond the noise: the adapter was not applied.
+    """
+    moved = largest_difference(adapted, untouched)
+    if moved <= 10 * noise:
+        raise DeadAdapterError(
+            f"{what} does not change the base: the largest logit difference on {len(PROBES)} "
+            f"probe prompts is {moved:g} (noise {noise:g}). The adapter was not applied, or was "
+            "trained with a learning rate of zero."
+        )
+    return moved

@@ -1,0 +1,131 @@
+"""Crosses the factors of a study into cells, collapses what a factor cannot affect."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from maple.catalog import entry_names, family_for, load_family, load_method, load_quantizer
+from maple.catalog.contracts import Method, ModelFamily
+from maple.errors import CatalogError, StudyError, unknown_name
+from maple.plan.resolve import Resolver
+from maple.study import MethodRef, Mixture, ModelRef, RunSpec
+from maple.study.file import StudySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run to be trained (or the untouched base) and scored."""
+
+    run: RunSpec
+    label: str
+    stands_for: int = 1
+    """Crossed combinations this one run answers; above 1 where a factor cannot affect it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip:
+    """A combination that cannot be run, and why."""
+
+    cell: str
+    reason: str
+
+
+def cross(study: StudySpec, resolver: Resolver) -> tuple[list[Cell], list[Skip]]:
+    """Returns the runs of a study in a fixed order, and what cannot be run.
+
+    Raises:
+        CatalogError: a method, quantization or data set that no catalog entry has.
+        StudyError: a hyper-parameter is unknown or out of range.
+    """
+    methods = [m for name, grid in study.methods for m in _expand(name, grid)]
+    mixtures = [resolver.mixture(name, parts) for name, parts in study.mixtures.items()]
+    for name in study.quantization:
+        load_quantizer(name)
+    cells: dict[str, Cell] = {}
+    skips: dict[str, Skip] = {}
+    for model, quantization in itertools.product(study.models, study.quantization):
+        resolved = resolver.model(model)
+        family = _family(model, resolver)
+        for ref, method in methods:
+            reason = method.conflict(load_quantizer(quantization), family)
+            if reason:
+                label = f"{model.name} · {ref.label} · {quantization}"
+                skips[label] = Skip(cell=label, reason=reason)
+                continue
+            for run in _runs(study, resolved, ref, quantization, mixtures):
+                previous = cells.get(run.id)
+                count = previous.stands_for + 1 if previous else 1
+                first = previous or Cell(run=run, label=run.label)
+                cells[run.id] = replace(first, stands_for=count)
+    return list(cells.values()), list(skips.values())
+
+
+def _runs(
+    study: StudySpec, model: ModelRef, method: MethodRef, quantization: str, mixtures: list[Mixture]
+) -> Iterator[RunSpec]:
+    """The runs of one model x method x bits; the untouched base has no data, seed or training."""
+    combinations = itertools.product(mixtures or [None], study.seeds)
+    for mixture, seed in combinations:
+        if method.name == "none" or mixture is None:
+            yield RunSpec(model=model, method=method, quantization=quantization)
+        else:
+            yield RunSpec(
+                model=model,
+                method=method,
+                quantization=quantization,
+                mixture=mixture,
+                training=study.training,
+                seed=seed,
+            )
+
+
+def _family(model: ModelRef, resolver: Resolver) -> ModelFamily:
+    if model.family:
+        return load_family(model.family)
+    return family_for(model_type=resolver.model_type(model), model_name=model.name)
+
+
+def _expand(name: str, grid: dict[str, Any]) -> list[tuple[MethodRef, Method]]:
+    """Every combination of a method's listed hyper-parameters, checked and completed."""
+    if name not in entry_names("methods"):
+        raise CatalogError(unknown_name("method", name, entry_names("methods")))
+    levels = {key: _levels(name, key, value) for key, value in grid.items()}
+    expanded = []
+    for combination in itertools.product(*levels.values()):
+        method = load_method(name, dict(zip(levels, combination, strict=True)))
+        parameters = method.model_dump(mode="json")
+        expanded.append((MethodRef(name=name, parameters=parameters), method))
+    return expanded
+
+
+def _levels(method: str, key: str, value: Any) -> list[Any]:
+    """A list crosses, unless the parameter itself is a list (``targets: [q_proj, v_proj]``)."""
+    if not isinstance(value, list):
+        return [value]
+    if not value:
+        raise StudyError(f"{method}: {key} = []: an empty list of levels leaves nothing to run.")
+    fields = type(_probe(method)).model_fields if _probe(method) else {}
+    if key not in fields:
+        return value  # load_method names the unknown key
+    adapter: TypeAdapter[Any] = TypeAdapter(fields[key].annotation)
+    return value if all(_accepts(adapter, v) for v in value) or not _accepts(adapter, value) else [value]
+
+
+def _probe(method: str) -> Method | None:
+    try:
+        return load_method(method)
+    except StudyError:  # a method with required parameters has no default instance
+        return None
+
+
+def _accepts(adapter: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True

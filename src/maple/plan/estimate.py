@@ -1,0 +1,96 @@
+"""What a cohort will need: parameters, memory and disk, from sizes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from maple.catalog.contracts import Method, ModelFamily, Quantizer, Shape
+from maple.study import RunSpec, TrainingSettings
+
+_ADAM_BYTES = 16
+"""Per trainable parameter: float32 weight, gradient and two AdamW moments."""
+_ACTIVATION_BYTES = 34
+"""Per token, hidden unit and layer in 16 bits, attention scores not stored.
+
+Source: Korthikanti et al. 2022 (arXiv 2205.05198), equation 2 without the attention term.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Bytes and counts a run is expected to need; None where the base's sizes are not known."""
+
+    total_parameters: int | None
+    trainable_parameters: int | None
+    memory_bytes: int | None
+    """Base, adapter with optimiser, activations of one micro-batch."""
+    adapter_bytes: int | None
+    max_train_tokens: int | None
+    """Upper bound: every example at full length; None when it depends on the data."""
+
+
+def shape_from_config(config: Mapping[str, Any]) -> Shape | None:
+    """Reads a config.json's sizes; None when it is no Llama-like decoder."""
+    try:
+        heads = int(config["num_attention_heads"])
+        return Shape(
+            hidden=int(config["hidden_size"]),
+            layers=int(config["num_hidden_layers"]),
+            heads=heads,
+            key_value_heads=int(config.get("num_key_value_heads") or heads),
+            intermediate=int(config["intermediate_size"]),
+            vocabulary=int(config["vocab_size"]),
+            head_dim=config.get("head_dim"),
+            tied_head=bool(config.get("tie_word_embeddings", False)),
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def total_parameters(shape: Shape, family: ModelFamily) -> int:
+    """Parameters of a Llama-like decoder: blocks, norms, embedding and (unless tied) head."""
+    block = sum(i * o for i, o in family.linear_shapes(shape).values()) + 2 * shape.hidden
+    tables = 1 if shape.tied_head else 2
+    return shape.layers * block + shape.hidden + tables * shape.vocabulary * shape.hidden
+
+
+def estimate(
+    run: RunSpec, shape: Shape | None, *, family: ModelFamily, method: Method, quantizer: Quantizer
+) -> Estimate:
+    """Estimates one run from its base's sizes."""
+    tokens = _max_tokens(run.training)
+    if shape is None:
+        return Estimate(
+            total_parameters=None, trainable_parameters=None, memory_bytes=None,
+            adapter_bytes=None, max_train_tokens=tokens,
+        )  # fmt: skip
+    trainable = method.trainable_parameters(shape, family)
+    linear = shape.layers * sum(i * o for i, o in family.linear_shapes(shape).values())
+    total = total_parameters(shape, family)
+    other_bytes = 4 if quantizer.bits == 32 else 2
+    base = linear * quantizer.bytes_per_weight() + (total - linear) * other_bytes
+    activations = 0
+    if run.training is not None:
+        layers = 1 if run.training.gradient_checkpointing else shape.layers
+        rows = max(run.training.micro_batch_tokens, run.training.max_length)
+        activations = rows * shape.hidden * layers * _ACTIVATION_BYTES
+    memory = None if trainable is None else int(base + trainable * _ADAM_BYTES + activations)
+    return Estimate(
+        total_parameters=total,
+        trainable_parameters=trainable,
+        memory_bytes=memory,
+        adapter_bytes=None if trainable is None else 4 * trainable,
+        max_train_tokens=tokens,
+    )
+
+
+def _max_tokens(training: TrainingSettings | None) -> int | None:
+    if training is None:
+        return 0
+    if training.max_steps is not None:
+        return training.max_steps * training.batch_size * training.max_length
+    if training.examples is not None:
+        return int(training.epochs * training.examples * training.max_length)
+    return None

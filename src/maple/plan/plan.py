@@ -1,0 +1,167 @@
+"""The plan of a study: everything that will happen, known before anything is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from maple.catalog import family_for, load_dataset, load_family, load_method, load_quantizer, load_task
+from maple.files import Files
+from maple.plan.cross import Cell, Skip, cross
+from maple.plan.estimate import Estimate, estimate, shape_from_config
+from maple.plan.evaluations import Evaluation, Missing, choose_evaluations
+from maple.plan.resolve import Resolver
+from maple.study import PromptSettings
+from maple.study.file import StudySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """Runs that share base and quantization: one loaded base serves them all."""
+
+    model: str
+    quantization: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study crossed: what runs, what is scored, what is left out and why."""
+
+    study: StudySpec
+    cells: tuple[Cell, ...]
+    skipped: tuple[Skip, ...]
+    evaluations: tuple[Evaluation, ...]
+    missing: tuple[Missing, ...]
+    estimates: dict[str, Estimate]
+    """By run id."""
+    licences: dict[str, str]
+    notes: tuple[str, ...]
+
+    def cohorts(self) -> Iterator[Cohort]:
+        """The cells grouped by base and quantization, in order of first appearance."""
+        keys = list(dict.fromkeys((c.run.model.name, c.run.quantization) for c in self.cells))
+        for model, quantization in keys:
+            members = [
+                c for c in self.cells
+                if (c.run.model.name, c.run.quantization) == (model, quantization)
+            ]  # fmt: skip
+            yield Cohort(model=model, quantization=quantization, cells=tuple(members))
+
+    def prompt(self) -> PromptSettings:
+        """The prompt settings in force: under ``mega`` the training template by default."""
+        choice = self.study.evaluate.prompt
+        default = self.study.training.template if choice.form == "mega" else "plain"
+        return PromptSettings(
+            form=choice.form,
+            instruction_language=choice.instruction_language,
+            template=choice.template or default,
+            shots=choice.shots,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as plain JSON values: what ``maple plan --json`` prints."""
+        return {
+            "study": self.study.name,
+            "cells": [_cell_json(c) | asdict(self.estimates[c.run.id]) for c in self.cells],
+            "skipped": [asdict(s) for s in self.skipped],
+            "cohorts": [
+                {"model": c.model, "quantization": c.quantization, "runs": len(c.cells)}
+                for c in self.cohorts()
+            ],
+            "evaluations": [asdict(e) for e in self.evaluations],
+            "missing": [asdict(m) for m in self.missing],
+            "prompt": self.prompt().model_dump(mode="json"),
+            "licences": self.licences,
+            "notes": list(self.notes),
+        }
+
+    def cells_json(self) -> list[dict[str, Any]]:
+        """The cells as plain JSON values: what ``study.json`` keeps."""
+        return [_cell_json(c) for c in self.cells]
+
+
+def make_plan(study: StudySpec, files: Files) -> Plan:
+    """Crosses a study; needs no network and no torch.
+
+    Raises:
+        CatalogError: a name that no catalog entry has.
+        StudyError: a value that cannot be; a language that no task has.
+        SourceError: a data directory that holds none of a mixture's files.
+    """
+    resolver = Resolver(files)
+    cells, skipped = cross(study, resolver)
+    evaluations, missing = choose_evaluations(study, files)
+    return Plan(
+        study=study,
+        cells=tuple(cells),
+        skipped=tuple(skipped),
+        evaluations=tuple(evaluations),
+        missing=tuple(missing),
+        estimates={c.run.id: _estimate(c, resolver) for c in cells},
+        licences=_licences(study),
+        notes=tuple([*resolver.notes, *_unresolved(cells, study)]),
+    )
+
+
+def _estimate(cell: Cell, resolver: Resolver) -> Estimate:
+    run = cell.run
+    config = resolver.model_config(run.model)
+    model_type = str(config.get("model_type")) if config else None
+    family = (
+        load_family(run.model.family)
+        if run.model.family
+        else family_for(model_type=model_type, model_name=run.model.name)
+    )
+    shape = family.known_shapes.get(run.model.name)
+    if shape is None and config is not None:
+        shape = shape_from_config(config)
+    return estimate(
+        run,
+        shape,
+        family=family,
+        method=load_method(run.method.name, run.method.parameters),
+        quantizer=load_quantizer(run.quantization),
+    )
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    run = cell.run
+    return {
+        "run_id": run.id,
+        "label": cell.label,
+        "model": run.model.name,
+        "method": run.method.name,
+        "parameters": run.method.parameters,
+        "quantization": run.quantization,
+        "bits": load_quantizer(run.quantization).bits,
+        "mixture": run.mixture.name if run.mixture else None,
+        "seed": run.seed,
+        "stands_for": cell.stands_for,
+    }
+
+
+def _licences(study: StudySpec) -> dict[str, str]:
+    named = {
+        f"dataset {name}": load_dataset(name, part.options).info.licence
+        for parts in study.mixtures.values()
+        for name, part in parts.items()
+    }
+    tasks = (*study.evaluate.tasks, *study.evaluate.english)
+    return named | {f"task {name}": load_task(name).info.licence for name in tasks}
+
+
+def _unresolved(cells: list[Cell], study: StudySpec) -> list[str]:
+    models = {c.run.model.name for c in cells if c.run.model.revision is None}
+    data = {
+        part.dataset
+        for c in cells
+        if c.run.mixture
+        for part in c.run.mixture.parts
+        if part.revision is None
+    }
+    if not models | data:
+        return []
+    names = ", ".join(sorted(models | data))
+    return [f"run ids are provisional until `maple fetch` has resolved the commits of {names}"]

@@ -1,0 +1,173 @@
+"""Figures as plotly specifications: data here, colours by name, drawn by ``report.js``.
+
+A colour is a CSS custom property (``var:series-1``), so one figure serves the light and the dark
+scheme. Every figure carries a text that says what it shows, for readers who do not see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from maple.analysis.deltas import Delta
+from maple.analysis.summary import Summary
+from maple.report.headline import main_group
+from maple.report.wording import group_name, limits, signed
+
+N_COLOURS = 6
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
+_MANY_POINTS = 72
+"""Above this many, figure 1 shows the mean over tasks alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One figure: what plotly draws, and what it says in words."""
+
+    id: str
+    title: str
+    description: str
+    height: int
+    """Pixels."""
+    data: Sequence[Mapping[str, Any]]
+    layout: Mapping[str, Any]
+    group: str = ""
+    """What a control switches: ``rank`` and ``bits`` panels; empty for the rest."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What the page's script needs to draw it."""
+        return {"data": list(self.data), "layout": dict(self.layout), "height": self.height}
+
+
+def forest(summary: Summary) -> Figure | None:
+    """Returns figure 1: each tuned run's change from its base, per task, with intervals."""
+    group = main_group(summary)
+    over_tasks = [d for d in summary.estimates.run_effects if d.group == group]
+    by_task = [d for d in summary.estimates.mean_deltas if d.group == group]
+    tasks = [mode.label for mode in summary.modes if any(d.task == mode.label for d in by_task)]
+    deltas = [*over_tasks, *by_task] if len(tasks) != 1 else by_task
+    if len(deltas) > _MANY_POINTS and over_tasks:
+        deltas, tasks = over_tasks, []
+    if not deltas:
+        return None
+    order = sorted({d.run_id for d in deltas}, key=_mean_first(over_tasks, by_task))
+    shown = [*tasks, *dict.fromkeys(d.task for d in over_tasks if len(tasks) != 1)]
+    traces = [
+        _forest_trace(number, task, [d for d in deltas if d.task == task], order, shown)
+        for number, task in enumerate(shown)
+    ]
+    rows = [summary.labels[run] for run in order]
+    return Figure(
+        id="forest",
+        title=f"Change from the untouched base, {group_name(group)}, by tuned run",
+        description="; ".join(
+            f"{summary.labels[d.run_id]}, {d.task}: {signed(d.delta)} {limits(d.low, d.high)}"
+            for d in deltas
+        ),
+        height=90 + len(order) * max(30, 15 * len(shown) + 12),
+        data=traces,
+        layout={
+            "xaxis": {"title": {"text": "points"}, "zeroline": True, "automargin": True},
+            "yaxis": {
+                "tickvals": list(range(len(rows))),
+                "ticktext": rows,
+                "range": [len(rows) - 0.5, -0.5],
+                "zeroline": False,
+                "showgrid": False,
+                "automargin": True,
+            },
+            "showlegend": len(traces) > 1,
+        },
+    )
+
+
+def loss_curves(summary: Summary, curves: Mapping[str, pa.Table]) -> Figure | None:
+    """Returns the training loss of every run that has a curve.
+
+    Args:
+        summary: the runs and their labels.
+        curves: training curves by run id; each is shown in at most 400 points.
+    """
+    drawn = [(run, curve) for run, curve in curves.items() if curve.num_rows]
+    if not drawn:
+        return None
+    traces, ends = [], []
+    for number, (run, curve) in enumerate(drawn):
+        kept = curve.take(_spread(curve.num_rows, 400))
+        steps, losses = kept["step"].to_pylist(), kept["loss"].to_pylist()
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": summary.labels[run],
+                "x": steps,
+                "y": losses,
+                "line": {
+                    "width": 1.5,
+                    "color": f"var:series-{number % N_COLOURS + 1}",
+                    "dash": ("solid", "dash", "dot", "dashdot")[number // N_COLOURS % 4],
+                },
+                "hovertemplate": "step %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
+            }
+        )
+        ends.append(f"{summary.labels[run]}: from {losses[0]:.3f} to {losses[-1]:.3f}")
+    return Figure(
+        id="loss",
+        title="Training loss by optimiser step",
+        description="; ".join(ends),
+        height=420,
+        data=traces,
+        layout={
+            "xaxis": {"title": {"text": "optimiser step"}, "automargin": True},
+            "yaxis": {"title": {"text": "nats per label token"}, "automargin": True},
+            "showlegend": len(traces) <= 12,
+        },
+    )
+
+
+def _mean_first(over_tasks: Iterable[Delta], by_task: Iterable[Delta]) -> Callable[[str], Any]:
+    means = {d.run_id: d.delta for d in over_tasks}
+    rest: dict[str, list[float]] = {}
+    for delta in by_task:
+        rest.setdefault(delta.run_id, []).append(delta.delta)
+    return lambda run: (-means.get(run, sum(rest.get(run, [0])) / len(rest.get(run, [0]))), run)
+
+
+def _forest_trace(
+    number: int, task: str, deltas: Sequence[Delta], order: Sequence[str], shown: Sequence[str]
+) -> dict[str, Any]:
+    is_mean = number == len(shown) - 1 and len(shown) != 1
+    step = 0.72 / max(len(shown), 1)
+    offset = (number - (len(shown) - 1) / 2) * step
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": task,
+        "x": [100 * d.delta for d in deltas],
+        "y": [order.index(d.run_id) + offset for d in deltas],
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (d.high - d.delta) for d in deltas],
+            "arrayminus": [100 * (d.delta - d.low) for d in deltas],
+            "thickness": 2 if is_mean else 1.3,
+            "width": 0,
+        },
+        "marker": {
+            "symbol": "diamond" if is_mean else SYMBOLS[number % len(SYMBOLS)],
+            "size": 11 if is_mean else 8,
+            "color": "var:ink" if is_mean else f"var:series-{number % N_COLOURS + 1}",
+        },
+        "text": [f"{signed(d.delta)} {limits(d.low, d.high)}, n = {d.n:,}" for d in deltas],
+        "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
+    }
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """Returns up to ``most`` positions among n, the first and the last included."""
+    if n <= most:
+        return list(range(n))
+    return sorted({round(i * (n - 1) / (most - 1)) for i in range(most)})

@@ -1,0 +1,165 @@
+"""The first screen in words: the study's question, and its answer with numbers and intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from maple.analysis.deltas import Delta
+from maple.analysis.effects import Effect, Factor
+from maple.analysis.groups import ENGLISH
+from maple.analysis.summary import Summary
+from maple.report.wording import (
+    group_name,
+    limits,
+    listed,
+    plural,
+    points,
+    score_limits,
+    signed,
+)
+
+SIGNIFICANCE = 0.05
+"""Adjusted p-values below this are called a difference."""
+
+
+def question(summary: Summary) -> str:
+    """Returns the study's question in one sentence, made from the factors that vary."""
+    trained = [run.cell for run in summary.runs if not run.cell.is_base]
+    ranks = sorted({c.rank for c in trained if c.rank is not None})
+    factors = [
+        _levels("the base model", sorted({run.cell.model for run in summary.runs})),
+        _levels("the method", sorted({c.method for c in trained})),
+        _levels("rank", [str(r) for r in ranks]),
+        _levels("quantization", list(dict.fromkeys(c.quantization for c in trained))),
+        _levels("the instruction data", sorted({c.mixture for c in trained if c.mixture})),
+    ]
+    asked = [factor for factor in factors if factor] or ["tuning"]
+    verb = "does" if len(asked) == 1 else "do"
+    languages = {code for codes in summary.languages.values() for code in codes}
+    tasks = listed([mode.label for mode in summary.modes]) or "the planned tasks"
+    english = ", and to English" if ENGLISH in languages and len(languages) > 1 else ""
+    others = plural(len(languages - {ENGLISH}), "language") if languages - {ENGLISH} else "English"
+    return f"What {verb} {listed(asked)} do to {tasks} in {others}{english}?"
+
+
+def answer(summary: Summary) -> list[str]:
+    """Returns the answer in up to three sentences, each with its numbers."""
+    if not summary.estimates.scores:
+        counts = summary.count_runs()
+        return [
+            f"Nothing is scored yet: of {plural(len(summary.runs), 'run')} "
+            f"{counts['done']} are trained and no evaluation is finished."
+        ]
+    if not summary.estimates.effects:
+        return [_without_base(summary)]
+    sentences = [_tuning(summary), _told_apart(summary), _factors(summary)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def main_group(summary: Summary) -> str:
+    """Returns the group of languages that the headline speaks of."""
+    groups = {d.group for d in summary.estimates.run_effects}
+    return "non-english" if "non-english" in groups or not groups else "english"
+
+
+def is_told_apart(estimate: Delta | Effect) -> bool:
+    """Whether a difference is told from zero after adjusting for its family."""
+    return estimate.p_holm < SIGNIFICANCE
+
+
+def find_effect(summary: Summary, factor: Factor, group: str) -> Effect | None:
+    """Returns one effect, or None where the study does not allow it."""
+    effects = summary.estimates.effects
+    return next((e for e in effects if e.factor == factor and e.group == group), None)
+
+
+def _levels(factor: str, levels: Sequence[str]) -> str:
+    return f"{factor} ({', '.join(levels)})" if len(levels) > 1 else ""
+
+
+def _without_base(summary: Summary) -> str:
+    best = max(
+        (m for m in summary.estimates.means if m.group == "all"), key=lambda m: m.score
+    )
+    return (
+        "No run has an untouched base of the same model with answers to the same samples, so no "
+        f"change can be stated. The highest mean over languages is {points(best.score)} "
+        f"{score_limits(best.low, best.high)}, by {summary.labels[best.run_id]} on {best.task}."
+    )
+
+
+def _tuning(summary: Summary) -> str:
+    group = main_group(summary)
+    effect = find_effect(summary, "tuning", group)
+    if effect is None:
+        return ""
+    where = f"the languages {group_name(group)}" if group == "non-english" else group_name(group)
+    verdict = (
+        "."
+        if is_told_apart(effect)
+        else ": the tuned runs cannot be told from the untouched base."
+    )
+    return (
+        f"Averaged over {plural(effect.n_contrasts, 'tuned run')}, "
+        f"{plural(effect.n_tasks, 'task')} and {where}, tuning changes the score by "
+        f"{signed(effect.value)} points {limits(effect.low, effect.high)} against the untouched "
+        f"base{verdict}"
+    )
+
+
+def _told_apart(summary: Summary) -> str:
+    group = main_group(summary)
+    effects = [d for d in summary.estimates.run_effects if d.group == group]
+    if not effects:
+        return ""
+    planned = [run for run in summary.runs if not run.cell.is_base]
+    up = sum(is_told_apart(d) and d.delta > 0 for d in effects)
+    down = sum(is_told_apart(d) and d.delta < 0 for d in effects)
+    parts = [f"{up} are better than the base", f"{down} worse"]
+    parts.append(f"{len(effects) - up - down} cannot be told from it")
+    if len(planned) > len(effects):
+        without = len(planned) - len(effects)
+        parts.append(f"{without} have no full set of answers{_why(summary)}")
+    if not up + down:
+        return f"No configuration can be told from the base: of {_counted(planned, parts[2:])}."
+    return f"Of {_counted(planned, parts)}; {_best(summary, effects)}."
+
+
+def _counted(planned: Sequence[object], parts: Sequence[str]) -> str:
+    return f"{plural(len(planned), 'tuned run')}, {listed(parts)}"
+
+
+def _why(summary: Summary) -> str:
+    counts = Counter(run.status for run in summary.runs if not run.cell.is_base)
+    names = {"failed": "failed", "unfinished": "unfinished", "missing": "not started"}
+    parts = [f"{counts[status]} {name}" for status, name in names.items() if counts[status]]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _best(summary: Summary, effects: Sequence[Delta]) -> str:
+    best = max(effects, key=lambda d: d.delta)
+    caution = f", the highest of {len(effects)} and so a little flattered" if len(effects) > 2 else ""
+    return (
+        f"the highest estimate is {summary.labels[best.run_id]} at {signed(best.delta)} "
+        f"{limits(best.low, best.high)}{caution}"
+    )
+
+
+def _factors(summary: Summary) -> str:
+    group = main_group(summary)
+    parts = []
+    for factor, text in (("rank", "a higher rank"), ("bits", "more bits")):
+        effect = find_effect(summary, "rank" if factor == "rank" else "bits", group)
+        if effect is not None:
+            parts.append(f"{text} ({effect.contrast.replace(' - ', ' against ')}) {_gives(effect)}")
+    english = find_effect(summary, "tuning", "english") if group != "english" else None
+    if english is not None:
+        parts.append(f"tuning {_gives(english).replace('gives', 'changes English by')}")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _gives(effect: Effect) -> str:
+    verdict = "" if is_told_apart(effect) else ", not told from zero"
+    return f"gives {signed(effect.value)} {limits(effect.low, effect.high)}{verdict}"

@@ -1,0 +1,127 @@
+"""Adapters on a shared base: put on from stored bytes, proven alive, matched, taken off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maple.base import LoadedBase
+from maple.catalog.contracts import Method
+from maple.errors import MapleError, MismatchError, SourceError
+from maple.evaluate import check_alive, probe_logits
+from maple.run.context import CohortContext
+from maple.store.write import StoreWriter, sha256_of_directory
+from maple.study import ModelRef, RunSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def adapter_hash(run: RunSpec, store: StoreWriter) -> str:
+    """SHA-256 of a run's stored adapter; ``none`` for the untouched base."""
+    return sha256_of_directory(store.layout.adapter(run.id)) if run.is_trained else "none"
+
+
+def adapter_card(run: RunSpec, base: LoadedBase) -> dict[str, object]:
+    """What PEFT has no key for: the base, its bits, and our ids, as kept in ``maple.json``."""
+    return {
+        "format": 1,
+        "run_id": run.id,
+        "base": run.model.name,
+        "base_revision": run.model.revision,
+        "quantization": run.quantization,
+        "bits": base.quantizer.bits,
+        "method": run.method.model_dump(mode="json"),
+        "seed": run.seed,
+    }
+
+
+def load_alive(method: Method, directory: Path, what: str, context: CohortContext) -> nn.Module:
+    """Puts a stored adapter on the base and proves that it changes the logits.
+
+    Raises:
+        DeadAdapterError: the logits are the base's own.
+        SourceError: the directory holds no adapter that fits the base.
+    """
+    untouched, noise = context.untouched()
+    try:
+        model = method.load(context.base.model, directory).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SourceError(f"the adapter {directory} does not load on this base: {error}") from error
+    try:
+        check_alive(probe_logits(model, context.base), untouched, noise=noise, what=what)
+    except MapleError:
+        detach(model, context.base)
+        raise
+    return model
+
+
+def detach(model: nn.Module, base: LoadedBase) -> None:
+    """Takes an adapter off, leaving the base's own modules and weights as they were."""
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        return  # ``full`` trains a copy; ``none`` is the base itself
+    if not model.active_peft_config.is_prompt_learning:
+        model.unload()
+    base.model.requires_grad_(False)
+    # peft marks the model it wrapped, and would take the next adapter for a second one.
+    for attribute in ("peft_config", "_hf_peft_config_loaded"):
+        vars(base.model).pop(attribute, None)
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """``maple.json`` of an adapter directory, or what ``adapter_config.json`` says instead.
+
+    Raises:
+        SourceError: the directory is no adapter.
+    """
+    for name in ("maple.json", "adapter_config.json"):
+        path = directory / name
+        if path.is_file():
+            try:
+                content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            except json.JSONDecodeError as error:
+                raise SourceError(f"{path}: not valid JSON: {error}") from error
+            if name == "maple.json":
+                return content
+            peft_type = str(content.get("peft_type", "unknown")).lower()
+            return {
+                "base": content.get("base_model_name_or_path"),
+                "method": {"name": peft_type, "parameters": {"rank": content.get("r")}},
+            }
+    raise SourceError(
+        f"{directory} is no adapter: it has neither maple.json nor adapter_config.json."
+    )
+
+
+def check_match(card: dict[str, Any], directory: Path, model: ModelRef, quantization: str) -> str | None:
+    """Compares an adapter's origin with the base it is asked to run on.
+
+    Returns:
+        None when they match as far as is recorded, else a sentence that says how they differ.
+
+    Raises:
+        MismatchError: never here; the caller decides whether a mismatch was asked for.
+    """
+    base, revision = card.get("base"), card.get("base_revision")
+    if revision is not None and model.revision is not None and revision != model.revision:
+        return (
+            f"adapter {directory} was trained on {base} at {revision}, not on {model.name} at "
+            f"{model.revision}"
+        )
+    if revision is None and base and Path(str(base)).name != Path(model.name).name:
+        return f"adapter {directory} was trained on {base}, not on {model.name}"
+    trained_bits = card.get("quantization")
+    if trained_bits is not None and trained_bits != quantization:
+        return f"adapter {directory} was trained on {trained_bits}, not on {quantization}"
+    return None
+
+
+def refuse(mismatch: str) -> MismatchError:
+    """Words the refusal of a mismatch."""
+    return MismatchError(
+        f"{mismatch}. Scores of another pair would not be this adapter's. Name the right model or "
+        "--quantization, or pass --allow-mismatch to score it all the same; the result is labelled."
+    )

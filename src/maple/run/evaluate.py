@@ -1,0 +1,173 @@
+"""Any model and any adapters on any task and language, without a study file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from maple.base import LoadedBase, describe_machine
+from maple.catalog import load_method, load_quantizer
+from maple.catalog.contracts import Method
+from maple.errors import SourceError
+from maple.evaluate.encode import Encoder
+from maple.evaluate.prepare import TaskRequest
+from maple.files import Files
+from maple.plan import Evaluation, Resolver
+from maple.run.adapters import check_match, detach, load_alive, read_card, refuse
+from maple.run.context import CohortContext
+from maple.run.local import StudyOutcome, load_model, prepare_tasks
+from maple.run.progress import Progress
+from maple.run.scoring import score_model
+from maple.store.write import StoreWriter, open_for_writing, sha256_of_directory
+from maple.study import MethodRef, ModelRef, PromptSettings, RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """What ``maple eval`` is asked: subjects, tasks, wording."""
+
+    model: str
+    adapters: tuple[Path, ...] = ()
+    quantization: str | None = None
+    """None: what the adapters were trained on, else the checkpoint's own precision."""
+    evaluations: tuple[Evaluation, ...] = ()
+    prompt: PromptSettings = PromptSettings()
+    split: str | None = None
+    limit: int | None = None
+    batch_size: int | None = None
+    allow_mismatch: bool = False
+
+
+def evaluate_models(
+    request: EvaluationRequest, files: Files, out: Path, *, progress: Progress
+) -> StudyOutcome:
+    """Scores the base, or each adapter on it, with one loaded base.
+
+    Raises:
+        MismatchError: an adapter of another base or other bits, unless allowed.
+        SourceError: a directory that is no adapter; a model that cannot be had.
+    """
+    model = Resolver(files).model(ModelRef(name=request.model))
+    cards = [(path, read_card(path)) for path in request.adapters]
+    quantization = _quantization(request, [card for _, card in cards], model, files)
+    mismatches = [check_match(card, path, model, quantization) for path, card in cards]
+    for mismatch in mismatches:
+        if mismatch and not request.allow_mismatch:
+            raise refuse(mismatch)
+        if mismatch:
+            progress.say(f"note: {mismatch}")
+    runs = [_subject(c, p, model, quantization, m)
+            for (p, c), m in zip(cards, mismatches, strict=True)]  # fmt: skip
+    if not runs:
+        runs = [RunSpec(model=model, method=MethodRef(name="none"), quantization=quantization)]
+    with open_for_writing(out) as store, progress:
+        store.write_study(_content(request, runs))
+        base = load_model(model, quantization, files)
+        context = _context(request, base, files, store, progress)
+        environment = describe_machine(base.device)
+        for index, run in enumerate(runs):
+            progress.say(run.label)
+            store.begin_run(run, environment)
+            _score(run, cards[index] if cards else None, context)
+            store.finish_run(run.id, None, [])
+    return StudyOutcome(out, len(runs), ())
+
+
+def _score(run: RunSpec, subject: tuple[Path, dict[str, Any]] | None, context: CohortContext) -> None:
+    if subject is None:
+        score_model(context.base.model, run.id, "none", context)
+        return
+    path, card = subject
+    model = load_alive(_method(card), path, str(path), context)
+    try:
+        score_model(model, run.id, sha256_of_directory(path), context)
+    finally:
+        detach(model, context.base)
+
+
+def _method(card: dict[str, Any]) -> Method:
+    """The catalog's method where the adapter is ours; any PEFT directory loads like LoRA's."""
+    if "run_id" in card:
+        return load_method(card["method"]["name"], card["method"]["parameters"])
+    return load_method("lora")
+
+
+def _subject(
+    card: dict[str, Any], path: Path, model: ModelRef, quantization: str, mismatch: str | None
+) -> RunSpec:
+    method = card["method"]
+    shown = {k: v for k, v in method["parameters"].items() if k == "rank" and v is not None}
+    parameters = {**shown, "adapter": sha256_of_directory(path)[:16]}
+    if mismatch:
+        parameters["mismatch"] = mismatch
+    return RunSpec(
+        model=model,
+        method=MethodRef(name=method["name"], parameters=parameters),
+        quantization=quantization,
+    )
+
+
+def _quantization(
+    request: EvaluationRequest, cards: list[dict[str, Any]], model: ModelRef, files: Files
+) -> str:
+    if request.quantization:
+        load_quantizer(request.quantization)
+        return request.quantization
+    trained = {card["quantization"] for card in cards if card.get("quantization")}
+    if len(trained) > 1:
+        raise SourceError(
+            f"the adapters were trained on different bits ({', '.join(sorted(trained))}), and one "
+            "base is loaded for all: score them in one call per quantization."
+        )
+    if trained:
+        return str(trained.pop())
+    resolver = Resolver(files)
+    if resolver.model_directory(model) is None:
+        files.hub.snapshot(model.name, model.revision)
+    config = resolver.model_config(resolver.model(model)) or {}
+    return "fp32" if str(config.get("dtype", config.get("torch_dtype"))) == "float32" else "bf16"
+
+
+def _context(
+    request: EvaluationRequest,
+    base: LoadedBase,
+    files: Files,
+    store: StoreWriter,
+    progress: Progress,
+) -> CohortContext:
+    encoder = Encoder(base.tokenizer, base.family, request.prompt, max_length=base.max_length)
+    wanted = [
+        TaskRequest(task=e.task, language=e.language, split=request.split, limit=request.limit)
+        for e in request.evaluations
+    ]
+    prepared = prepare_tasks(wanted, files, encoder, request.batch_size)
+    return CohortContext(base=base, files=files, store=store, progress=progress, prepared=prepared)
+
+
+def _content(request: EvaluationRequest, runs: Sequence[RunSpec]) -> dict[str, Any]:
+    return {
+        "name": "eval",
+        "study": {"name": "eval", "models": [request.model]},
+        "cells": [
+            {
+                "run_id": run.id,
+                "label": run.label,
+                "model": run.model.name,
+                "method": run.method.name,
+                "parameters": run.method.parameters,
+                "quantization": run.quantization,
+                "bits": load_quantizer(run.quantization).bits,
+                "mixture": None,
+                "seed": run.seed,
+                "stands_for": 1,
+            }
+            for run in runs
+        ],
+        "skipped": [],
+        "evaluations": [asdict(e) for e in request.evaluations],
+        "missing": [],
+        "prompt": request.prompt.model_dump(mode="json"),
+        "limit": request.limit,
+    }

@@ -1,0 +1,99 @@
+"""Live progress with rate and time left: a rich display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+LINE_SECONDS = 10.0
+"""Plain output says something at most this often within a step."""
+
+
+class Progress:
+    """Counts one long step at a time; a context manager around the whole run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._rich = _display(console) if console.is_terminal else None
+        self._bar: TaskID | None = None
+        self._step = ("", 0, "")
+        self._done = 0
+        self._began = self._said = 0.0
+
+    def __enter__(self) -> Progress:
+        if self._rich:
+            self._rich.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._rich:
+            self._rich.stop()
+
+    def say(self, text: str) -> None:
+        """Prints one line above whatever is in progress."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def begin(self, name: str, total: int, unit: str, *, done: int = 0) -> None:
+        """Starts a step of ``total`` units, ``done`` of which are there already."""
+        self._step = (name, total, unit)
+        self._done = done
+        self._began = self._said = time.monotonic()
+        self._first = done
+        if self._rich:
+            if self._bar is not None:
+                self._rich.remove_task(self._bar)
+            self._bar = self._rich.add_task(name, total=total, completed=done, rate="")
+
+    def advance(self, count: int, note: str = "") -> None:
+        """Counts finished units and shows rate and time left."""
+        self._done += count
+        rate = self._rate()
+        shown = f"{rate:,.1f} {self._step[2]}/s {note}".rstrip()
+        if self._rich and self._bar is not None:
+            self._rich.update(self._bar, completed=self._done, rate=shown)
+        elif time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            name, total, unit = self._step
+            left = (total - self._done) / rate if rate > 0 else float("inf")
+            self.say(f"  {name}: {self._done}/{total} {unit}, {shown}, {left:.0f} s left")
+
+    def end(self, note: str = "") -> float:
+        """Ends the step; returns its seconds."""
+        seconds = time.monotonic() - self._began
+        name, _, unit = self._step
+        if self._rich and self._bar is not None:
+            self._rich.remove_task(self._bar)
+            self._bar = None
+        count = self._done - self._first
+        self.say(f"  {name}: {count} {unit} in {seconds:.1f} s{' · ' if note else ''}{note}")
+        return seconds
+
+    def _rate(self) -> float:
+        return (self._done - self._first) / max(1e-9, time.monotonic() - self._began)
+
+
+def _display(console: Console) -> RichProgress:
+    return RichProgress(
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )

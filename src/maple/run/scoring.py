@@ -1,0 +1,88 @@
+"""Scores a model on the prepared tasks and stores the rows, resuming at the sample."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from maple.evaluate import Engine, PreparedTask, score_batches
+from maple.records import SampleRecord
+from maple.run.context import CohortContext
+from maple.study import EvalSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PART_SECONDS = 2.0
+"""Finished batches wait at most this long before they are stored."""
+
+
+def score_model(model: nn.Module, run_id: str, adapter: str, context: CohortContext) -> None:
+    """Scores a model on every prepared task that is not answered yet."""
+    engine = Engine(model, context.base)
+    for prepared in context.prepared:
+        spec = evaluation_spec(prepared, run_id, adapter)
+        if context.store.has_all(spec.id, len(prepared.samples)):
+            continue
+        info = prepared.task.info
+        extra = {
+            "prompts": prepared.prompts_id,
+            "chance_level": info.chance_level,
+            "headline": info.headline,
+            "available": prepared.available,
+        }
+        context.store.write_prompts(prepared.prompts_id, prepared.prompts)
+        stored = context.store.begin_evaluation(spec, extra)
+        _score_task(engine, prepared, spec, stored, context)
+
+
+def is_scored(run_id: str, adapter: str, context: CohortContext) -> bool:
+    """Whether every prepared task of a run is answered, so that its adapter need not be loaded."""
+    return all(
+        context.store.has_all(evaluation_spec(p, run_id, adapter).id, len(p.samples))
+        for p in context.prepared
+    )
+
+
+def evaluation_spec(prepared: PreparedTask, run_id: str, adapter: str) -> EvalSpec:
+    """The identity of one model's answers to one prepared task."""
+    return EvalSpec(
+        run_id=run_id,
+        adapter=adapter,
+        task=prepared.name,
+        task_version=prepared.task.info.version,
+        language=prepared.language,
+        data=prepared.data,
+        split=prepared.split,
+        prompt=prepared.prompt,
+        decoding=prepared.decoding,
+    )
+
+
+def _score_task(
+    engine: Engine,
+    prepared: PreparedTask,
+    spec: EvalSpec,
+    stored: set[str],
+    context: CohortContext,
+) -> None:
+    total = len(prepared.samples)
+    done = len(stored & {s.id for s in prepared.samples})
+    context.progress.begin(f"{prepared.name} {prepared.language}", total, "samples", done=done)
+    waiting: list[SampleRecord] = []
+    value = 0.0
+    said = began = time.monotonic()
+    for rows in score_batches(
+        engine, prepared, eval_id=spec.id, run_id=spec.run_id, stored=stored
+    ):
+        waiting += rows
+        value += sum(r.score for r in rows)
+        context.progress.advance(len(rows))
+        if time.monotonic() - said >= PART_SECONDS:
+            context.store.add_samples(spec.id, waiting)
+            waiting, said = [], time.monotonic()
+    context.store.add_samples(spec.id, waiting)
+    seconds = time.monotonic() - began
+    context.store.finish_evaluation(spec.id, samples=total, limit=prepared.limit, seconds=seconds)
+    mean = value / max(1, total - done)
+    context.progress.end(f"{prepared.task.info.headline} {mean:.3f}")

@@ -1,0 +1,397 @@
+"""Reads a store: what was planned, what is there, and the sample rows as one DuckDB relation.
+
+Nothing here writes. Temporary files (``.tmp-*``) are never looked at, and a file that is not what
+``docs/results_format.md`` promises is an error that names it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from maple.errors import StoreError
+from maple.records import CURVE_SCHEMA, PROMPT_SCHEMA, SAMPLE_SCHEMA, TrainRecord
+from maple.store.layout import FORMAT, Layout
+
+Status = Literal["done", "unfinished", "failed", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What identifies a run to a reader: one cell of the study's plan."""
+
+    label: str
+    model: str
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    quantization: str
+    bits: float | None = None
+    """Bits per weight of the frozen base; None where the study does not say."""
+    mixture: str | None = None
+    seed: int = 0
+    stands_for: int = 1
+    """Cells of the cross product that this one answers: above 1 where a factor cannot matter."""
+
+    @property
+    def rank(self) -> int | None:
+        """The method's rank, or None for a method that has none."""
+        rank = self.parameters.get("rank")
+        return rank if isinstance(rank, int) else None
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this is the untouched base model."""
+        return self.method == "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why the last try of a run failed."""
+
+    stage: str
+    error: str
+    traceback: str = ""
+    time: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """One run: what was asked, how far it got, and what it left behind."""
+
+    run_id: str
+    cell: Cell
+    status: Status
+    """``missing`` means planned, but nothing is stored."""
+    spec: Mapping[str, Any] | None = None
+    train: TrainRecord | None = None
+    failure: Failure | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvaluation:
+    """One adapter or base on one task in one language: how many of its samples are stored."""
+
+    eval_id: str
+    run_id: str
+    task: str
+    language: str
+    spec: Mapping[str, Any]
+    """The whole ``spec.json``: the EvalSpec and what is known of its task."""
+    is_done: bool
+    n_samples: int
+    """Samples stored; for a finished evaluation as many as its ``done`` states."""
+    seconds: float | None = None
+    """Wall-clock time it took; only of a finished evaluation."""
+
+    @property
+    def chance_level(self) -> float | None:
+        """The score of guessing, in 0..1, or None where the task has none."""
+        level = self.spec.get("chance_level")
+        return None if level is None else float(level)
+
+    @property
+    def headline(self) -> str:
+        """The name of the metric in the rows' ``score``."""
+        return str(self.spec.get("headline") or "score")
+
+    @property
+    def available(self) -> int | None:
+        """Samples in the split, or None where the store does not say."""
+        available = self.spec.get("available")
+        return None if available is None else int(available)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A results directory, read on demand; every method looks at the disk again."""
+
+    directory: Path
+    study: Mapping[str, Any]
+    """The content of ``study.json``; empty where a store has none."""
+
+    @property
+    def layout(self) -> Layout:
+        """The paths inside the directory."""
+        return Layout(self.directory)
+
+    def runs(self) -> list[StoredRun]:
+        """Returns every planned run in the plan's order, then runs that are stored unplanned.
+
+        Raises:
+            StoreError: a JSON file of a run cannot be read or lacks a key.
+        """
+        cells = {str(c["run_id"]): c for c in self.study.get("cells", ()) if "run_id" in c}
+        folders = _directories(self.directory / "runs")
+        stored = [folder.name for folder in folders if (folder / "spec.json").exists()]
+        order = dict.fromkeys([*cells, *stored])
+        return [_read_run(self.layout.run(run), cells.get(run)) for run in order]
+
+    def curve(self, run_id: str) -> pa.Table:
+        """Returns a run's training curve, a row per optimiser step; no rows if there is none.
+
+        Raises:
+            StoreError: the file is there but is no Parquet table.
+        """
+        path = self.layout.run(run_id) / "curve.parquet"
+        return _read_table(path) if path.exists() else CURVE_SCHEMA.empty_table()
+
+    def prompts(self, prompts_id: str) -> pa.Table:
+        """Returns what the model was shown, a row per sample; no rows if it is not stored.
+
+        Raises:
+            StoreError: the file is there but is no Parquet table.
+        """
+        path = self.layout.prompts(prompts_id)
+        return _read_table(path) if path.exists() else PROMPT_SCHEMA.empty_table()
+
+    def evaluations(self) -> list[StoredEvaluation]:
+        """Returns every stored evaluation, finished or not, ordered by evaluation id.
+
+        Raises:
+            StoreError: a JSON or Parquet file of an evaluation cannot be read.
+        """
+        folders = _directories(self.directory / "evals")
+        found = [_read_evaluation(f) for f in folders if (f / "spec.json").exists()]
+        return [
+            e if e.is_done else dataclasses.replace(e, n_samples=self._count(e.eval_id))
+            for e in found
+        ]
+
+    def samples(self, eval_ids: Collection[str] | None = None) -> duckdb.DuckDBPyRelation:
+        """Returns the sample rows, one per (eval_id, sample_id), as a DuckDB relation.
+
+        A sample stored twice in one evaluation keeps its first row by file name.
+
+        Args:
+            eval_ids: read only these evaluations; None reads all.
+
+        Returns:
+            A lazy relation with the columns of ``docs/results_format.md``; it holds its own
+            connection. Only the first part is looked at before the relation is executed, which
+            raises ``duckdb.Error`` for a broken one: ``query`` names the file instead.
+
+        Raises:
+            StoreError: the first part is no Parquet table or lacks a column.
+        """
+        return _relation(self._parts(eval_ids))
+
+    def query(self, sql: str, *, eval_ids: Collection[str] | None = None) -> pa.Table:
+        """Returns the answer to SQL over the table ``samples``, which is ``samples(eval_ids)``.
+
+        Args:
+            sql: one SELECT statement; never build it from text of the store.
+            eval_ids: read only these evaluations; None reads all.
+
+        Raises:
+            StoreError: a part is no Parquet table or lacks a column; the message names it.
+        """
+        parts = self._parts(eval_ids)
+        try:
+            answer = _relation(parts).query("samples", sql)
+            return None if answer is None else answer.to_arrow_table()
+        except duckdb.Error as error:
+            raise StoreError(_blame(parts, error)) from error
+
+    def _parts(self, eval_ids: Collection[str] | None) -> list[Path]:
+        ids = [f.name for f in _directories(self.directory / "evals")]
+        chosen = ids if eval_ids is None else sorted(eval_ids)
+        return [p for i in chosen for p in sorted(self.layout.evaluation(i).glob("part-*.parquet"))]
+
+    def _count(self, eval_id: str) -> int:
+        tables = [_read_table(part, ["sample_id"]) for part in self._parts([eval_id])]
+        return len({sample for table in tables for sample in table[0].to_pylist()})
+
+
+def undescribed_run(run_id: str) -> StoredRun:
+    """Returns a stand-in for a run that evaluations name but the store does not describe."""
+    return StoredRun(run_id=run_id, cell=_cell(Path(run_id), None, None), status="missing")
+
+
+def open_store(directory: Path) -> Store:
+    """Opens a results directory, as ``maple run`` writes it, for reading.
+
+    Raises:
+        StoreError: there is no such directory, it is no store, or its format is newer.
+    """
+    directory = Path(directory)
+    advice = "Name the --out directory of a `maple run`."
+    if not directory.is_dir():
+        raise StoreError(f"no directory {str(directory)!r}. {advice}")
+    if not any((directory / name).exists() for name in ("study.json", "runs", "evals")):
+        raise StoreError(f"{directory} is no store: no study.json, runs/ or evals/. {advice}")
+    path = Layout(directory).study
+    study = _read_if_there(path) or {}
+    for key in ("cells", "skipped", "evaluations", "missing"):
+        if not all(isinstance(entry, dict) for entry in study.get(key) or ()):
+            raise StoreError(f"{path}: {key} is no list of JSON objects (docs/results_format.md).")
+    if study.get("format", FORMAT) != FORMAT:
+        raise StoreError(
+            f"{path}: results format {study['format']!r}, but this Maple reads format {FORMAT}. "
+            "Install the version of Maple that wrote it."
+        )
+    return Store(directory, study)
+
+
+def _directories(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return sorted(d for d in parent.iterdir() if d.is_dir() and not d.name.startswith("."))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path} cannot be read as JSON ({error}). Delete its folder and run the study again; "
+            "what else is stored is kept."
+        ) from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path} holds a {type(content).__name__}; expected a JSON object.")
+    return content
+
+
+def _read_if_there(path: Path) -> dict[str, Any] | None:
+    return _read_json(path) if path.exists() else None
+
+
+def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        # ParquetFile, not read_table: the latter would infer partitions from folder names.
+        with pq.ParquetFile(path) as file:
+            return file.read(columns)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(_broken_part(path, error)) from error
+
+
+def _broken_part(path: Path, error: BaseException) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (
+        f"{path} cannot be read as Parquet ({reason}). Delete that file and the `done` beside it, "
+        "then run the study again; what else is stored is kept."
+    )
+
+
+def _read_run(folder: Path, planned: Mapping[str, Any] | None) -> StoredRun:
+    spec, failed = (_read_if_there(folder / f"{name}.json") for name in ("spec", "failed"))
+    keys = [f.name for f in dataclasses.fields(Failure)]
+    return StoredRun(
+        run_id=folder.name,
+        cell=_cell(folder, planned, spec),
+        status=_status(folder),
+        spec=spec,
+        train=_train_record(folder / "train.json"),
+        failure=None if failed is None else Failure(**{k: str(failed.get(k) or "") for k in keys}),
+        environment=_read_if_there(folder / "environment.json") or {},
+    )
+
+
+def _status(folder: Path) -> Status:
+    # Looked at before `done`: a trained run whose evaluation failed has both files.
+    if (folder / "failed.json").exists():
+        return "failed"
+    if (folder / "done").exists():
+        return "done"
+    is_begun = folder.is_dir() and any(not f.name.startswith(".") for f in folder.iterdir())
+    return "unfinished" if is_begun else "missing"
+
+
+def _cell(folder: Path, planned: Mapping[str, Any] | None, spec: Mapping[str, Any] | None) -> Cell:
+    if planned is None and spec is None:
+        unknown = "not described in the store"
+        return Cell(label=folder.name, model=unknown, method=unknown, quantization=unknown)
+    try:
+        source = planned if planned is not None else _flat(spec or {})
+        bits, mixture = source.get("bits"), source.get("mixture")
+        return Cell(
+            label=str(source.get("label") or folder.name),
+            model=_name(source["model"]),
+            method=_name(source["method"]),
+            parameters=dict(source.get("parameters") or {}),
+            quantization=str(source["quantization"]),
+            bits=None if bits is None else float(bits),
+            mixture=None if mixture is None else _name(mixture),
+            seed=int(source.get("seed") or 0),
+            stands_for=int(source.get("stands_for") or 1),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        where = "study.json, cells" if planned is not None else folder / "spec.json"
+        raise StoreError(f"{where}: run {folder.name}: {_key_problem(error)}") from error
+
+
+def _flat(spec: Mapping[str, Any]) -> dict[str, Any]:
+    method = spec["method"]
+    return {**spec, "parameters": method.get("parameters") if isinstance(method, dict) else {}}
+
+
+def _name(value: Any) -> str:
+    return str(value["name"]) if isinstance(value, dict) else str(value)
+
+
+def _key_problem(error: Exception) -> str:
+    return f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _train_record(path: Path) -> TrainRecord | None:
+    content = _read_if_there(path)
+    known = {f.name for f in dataclasses.fields(TrainRecord)}
+    try:
+        if content is None:
+            return None
+        return TrainRecord(**{k: v for k, v in content.items() if k in known})
+    except TypeError as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+def _read_evaluation(folder: Path) -> StoredEvaluation:
+    spec, done = _read_json(folder / "spec.json"), _read_if_there(folder / "done")
+    seconds = (done or {}).get("seconds")
+    try:
+        return StoredEvaluation(
+            eval_id=folder.name,
+            run_id=str(spec["run_id"]),
+            task=str(spec["task"]),
+            language=str(spec["language"]),
+            spec=spec,
+            is_done=done is not None,
+            n_samples=0 if done is None else int(done["samples"]),
+            seconds=None if seconds is None else float(seconds),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{folder}: {_key_problem(error)}") from error
+
+
+def _relation(parts: Sequence[Path]) -> duckdb.DuckDBPyRelation:
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    columns = ", ".join(SAMPLE_SCHEMA.names)
+    if not parts:
+        return connection.from_arrow(SAMPLE_SCHEMA.empty_table())
+    try:
+        rows = connection.read_parquet([str(p) for p in parts], filename=True)
+        order = "PARTITION BY eval_id, sample_id ORDER BY filename"
+        ranked = rows.project(f"{columns}, row_number() OVER ({order}) AS copy")
+        return ranked.filter("copy = 1").project(columns)
+    except duckdb.Error as error:
+        raise StoreError(_blame(parts, error)) from error
+
+
+def _blame(parts: Sequence[Path], error: duckdb.Error) -> str:
+    """Names the part that DuckDB stumbled over: its own message may name no file."""
+    for part in parts:
+        try:
+            schema = pq.read_schema(part)
+        except (OSError, pa.ArrowException) as broken:
+            return _broken_part(part, broken)
+        absent = [name for name in SAMPLE_SCHEMA.names if name not in schema.names]
+        if absent:
+            return f"{part} lacks the column(s) {', '.join(absent)} of docs/results_format.md."
+    return f"the sample rows cannot be read: {error}"

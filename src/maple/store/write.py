@@ -1,0 +1,288 @@
+"""Writes the store: every file under a temporary name, flushed, renamed; ``done`` last.
+
+Only ``maple.run`` imports this module. One process at a time holds a store's lock, so that two
+runs never write the same file; a killed process releases it by dying.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from maple.errors import StoreError
+from maple.records import (
+    CURVE_SCHEMA,
+    PROMPT_SCHEMA,
+    SAMPLE_SCHEMA,
+    CurveRow,
+    PromptRecord,
+    SampleRecord,
+    TrainRecord,
+)
+from maple.store.layout import FORMAT, TEMPORARY, Layout
+from maple.study import EvalSpec, RunSpec
+
+
+class StoreWriter:
+    """The writing half of a store; create it with ``open_for_writing``."""
+
+    def __init__(self, root: Path) -> None:
+        self.layout = Layout(root)
+
+    # ------------------------------------------------------------------------ study
+
+    def write_study(self, content: Mapping[str, Any]) -> None:
+        """Writes ``study.json``; a store that already answers another study is refused.
+
+        Raises:
+            StoreError: the directory holds a study of another name.
+        """
+        path = self.layout.study
+        if path.exists():
+            previous = json.loads(path.read_text(encoding="utf-8"))
+            if previous.get("name") != content["name"]:
+                raise StoreError(
+                    f"{path.parent} already holds the study {previous.get('name')!r}, not "
+                    f"{content['name']!r}. Choose another --out."
+                )
+        self._json(path, {"format": FORMAT, "created": _now(), **content})
+
+    # ------------------------------------------------------------------------- runs
+
+    def is_run_done(self, run_id: str) -> bool:
+        """Whether the run was trained and its adapter stored."""
+        return (self.layout.run(run_id) / "done").exists()
+
+    def begin_run(self, run: RunSpec, environment: Mapping[str, Any]) -> None:
+        """Writes what the run is before it starts."""
+        folder = self.layout.run(run.id)
+        self._json(folder / "spec.json", {"id": run.id, **run.model_dump(mode="json")})
+        self._json(folder / "environment.json", dict(environment))
+
+    def save_checkpoint(self, run_id: str, state: bytes) -> None:
+        """Replaces the run's checkpoint in one step."""
+        self._bytes(self.layout.checkpoint(run_id), state)
+
+    def load_checkpoint(self, run_id: str) -> bytes | None:
+        """The run's checkpoint, or None where there is none."""
+        path = self.layout.checkpoint(run_id)
+        return path.read_bytes() if path.exists() else None
+
+    def save_adapter(
+        self, run_id: str, save: Callable[[Path], None], extra: Mapping[str, Any]
+    ) -> Path:
+        """Lets ``save`` fill a directory, adds ``maple.json``, and puts it in its place.
+
+        Returns:
+            The adapter's directory.
+        """
+        target = self.layout.adapter(run_id)
+        temporary = target.with_name(f"{TEMPORARY}adapter")
+        with _disk_errors(target):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            save(temporary)
+            text = json.dumps(dict(extra), indent=2, ensure_ascii=False, sort_keys=True)
+            (temporary / "maple.json").write_text(text + "\n", encoding="utf-8")
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
+            _flush(target.parent)
+        return target
+
+    def finish_run(
+        self, run_id: str, record: TrainRecord | None, curve: Sequence[CurveRow]
+    ) -> None:
+        """Writes curve and record, then ``done``; the checkpoint is no longer needed."""
+        folder = self.layout.run(run_id)
+        if record is not None:
+            self._table(folder / "curve.parquet", [asdict(r) for r in curve], CURVE_SCHEMA)
+            self._json(folder / "train.json", asdict(record))
+        (folder / "failed.json").unlink(missing_ok=True)
+        self._json(folder / "done", {"time": _now()})
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+    def fail_run(self, run_id: str, stage: str, error: BaseException, traceback: str) -> None:
+        """Stores that a run failed, so that it stays in every denominator."""
+        content = {
+            "stage": stage,
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": traceback,
+            "time": _now(),
+        }
+        self._json(self.layout.run(run_id) / "failed.json", content)
+
+    def clear_failure(self, run_id: str) -> None:
+        """Forgets an earlier failure: the run is tried again."""
+        (self.layout.run(run_id) / "failed.json").unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ evaluations
+
+    def begin_evaluation(self, spec: EvalSpec, extra: Mapping[str, Any]) -> set[str]:
+        """Writes what the evaluation is; returns the sample ids it already answers."""
+        folder = self.layout.evaluation(spec.id)
+        content = {"id": spec.id, **spec.model_dump(mode="json"), **extra}
+        self._json(folder / "spec.json", content)
+        stored: set[str] = set()
+        for part in sorted(folder.glob("part-*.parquet")):
+            stored.update(pq.read_table(part, columns=["sample_id"])["sample_id"].to_pylist())
+        return stored
+
+    def has_all(self, eval_id: str, samples: int) -> bool:
+        """Whether the first ``samples`` items are all answered and marked so."""
+        path = self.layout.evaluation(eval_id) / "done"
+        if not path.exists():
+            return False
+        return bool(json.loads(path.read_text(encoding="utf-8"))["samples"] >= samples)
+
+    def add_samples(self, eval_id: str, rows: Sequence[SampleRecord]) -> None:
+        """Appends finished rows as one part file."""
+        if not rows:
+            return
+        folder = self.layout.evaluation(eval_id)
+        first = 1 + max((_part_number(p) for p in folder.glob("part-*.parquet")), default=-1)
+        content = [asdict(r) | {"metrics": list(r.metrics.items())} for r in rows]
+        self._table(folder / f"part-{first:06d}-{len(rows)}.parquet", content, SAMPLE_SCHEMA)
+
+    def finish_evaluation(self, eval_id: str, *, samples: int, limit: int | None, seconds: float) -> None:
+        """Marks every sample up to ``limit`` as answered."""
+        content = {"samples": samples, "limit": limit, "seconds": round(seconds, 3)}
+        self._json(self.layout.evaluation(eval_id) / "done", content)
+
+    def write_prompts(self, prompts_id: str, rows: Sequence[PromptRecord]) -> None:
+        """Stores prompts once; the same id is the same content."""
+        path = self.layout.prompts(prompts_id)
+        if not path.exists():
+            self._table(path, [asdict(r) for r in rows], PROMPT_SCHEMA)
+
+    # ---------------------------------------------------------------------- private
+
+    def _json(self, path: Path, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True)
+        self._bytes(path, (text + "\n").encode())
+
+    def _table(self, path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
+        self._bytes(path, sink.getvalue().to_pybytes())
+
+    def _bytes(self, path: Path, content: bytes) -> None:
+        temporary = path.with_name(f"{TEMPORARY}{path.name}")
+        with _disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                temporary.replace(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+
+
+@contextlib.contextmanager
+def open_for_writing(root: Path) -> Iterator[StoreWriter]:
+    """Opens (or creates) a store and holds its lock.
+
+    Raises:
+        StoreError: the directory cannot be written, or another process is writing to it.
+    """
+    layout = Layout(root)
+    with _disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        lock = layout.lock.open("a")
+    with lock:
+        _hold(lock.fileno(), root)
+        _sweep(root)
+        yield StoreWriter(root)
+
+
+def sha256_of_directory(directory: Path) -> str:
+    """SHA-256 over the weight and config files of an adapter directory, names included.
+
+    ``maple.json`` and the README are left out: they carry our ids, not the adapter. So is the
+    base's path in ``adapter_config.json``, which differs between machines for the same adapter.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(directory.rglob("*")):
+        if not file.is_file() or file.name in {"maple.json", "README.md"}:
+            continue
+        digest.update(f"{file.relative_to(directory).as_posix()}\0".encode())
+        if file.name == "adapter_config.json":
+            config = json.loads(file.read_text(encoding="utf-8"))
+            config.pop("base_model_name_or_path", None)
+            digest.update(json.dumps(config, sort_keys=True).encode())
+            continue
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _hold(descriptor: int, root: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory lock; the rename is still atomic
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise StoreError(
+            f"{root} is being written by another maple run. Wait for it, or choose another --out."
+        ) from None
+
+
+def _sweep(root: Path) -> None:
+    """Removes what a killed process left half-written."""
+    for pattern in ("", "runs/*/", "runs/*/checkpoint/", "evals/*/", "prompts/"):
+        for leftover in root.glob(f"{pattern}{TEMPORARY}*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"the disk is full while writing {path}. What was stored before is whole; free "
+                "some space and run the same command again, it continues."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
+        raise
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _part_number(path: Path) -> int:
+    return int(path.name.split("-")[1])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,31 @@
+"""The question: what a study asks, as frozen and hashable values."""
+
+from maple.study.spec import (
+    LOOP_VERSION,
+    DecodingSettings,
+    EvalSpec,
+    Mixture,
+    MixturePart,
+    ModelRef,
+    MethodRef,
+    PromptSettings,
+    RunSpec,
+    TrainingSettings,
+    canonical_json,
+    content_id,
+)
+
+__all__ = [
+    "LOOP_VERSION",
+    "DecodingSettings",
+    "EvalSpec",
+    "MethodRef",
+    "Mixture",
+    "MixturePart",
+    "ModelRef",
+    "PromptSettings",
+    "RunSpec",
+    "TrainingSettings",
+    "canonical_json",
+    "content_id",
+]

@@ -1,0 +1,206 @@
+"""Reads a study file: YAML in, a checked StudySpec out, or an error that names key and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from maple.errors import StudyError, unknown_name
+from maple.study.spec import DecodingSettings, Frozen, ModelRef, Scalar, Template, TrainingSettings
+
+ParameterGrid = dict[str, Any]
+
+
+class PartSettings(Frozen):
+    """One data set inside a mixture; keys beyond weight and languages are its options."""
+
+    model_config = {"frozen": True, "extra": "allow"}
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    languages: tuple[str, ...] = Field(
+        (), description="Languages to take; none stated: all the data set has."
+    )
+
+    @property
+    def options(self) -> dict[str, Scalar]:
+        """The keys that belong to the data set itself, for example ``path`` of ``jsonl``."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class PromptChoice(Frozen):
+    """How samples are worded; ``template`` defaults to the training template under ``mega``."""
+
+    form: Literal["lm-eval", "mega"] = "mega"
+    instruction_language: Literal["english", "native"] = "english"
+    template: Template | None = None
+    shots: Annotated[int, Field(ge=0)] = 0
+
+
+class EvaluateSettings(Frozen):
+    """What every cell of the study is scored on."""
+
+    tasks: tuple[str, ...] = Field((), description="Benchmarks, by catalog name.")
+    languages: Literal["all"] | tuple[str, ...] = "all"
+    english: tuple[str, ...] = Field((), description="Tasks also scored in English.")
+    split: str | None = Field(None, description="None: each task's own default.")
+    prompt: PromptChoice = PromptChoice()
+    decoding: DecodingSettings = DecodingSettings()
+    limit: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Samples per task and language; None: the whole split."
+    )
+
+
+class StudySpec(Frozen):
+    """A whole question: every factor and its levels, crossed by the plan."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
+    description: str = ""
+    data: str = Field("hub", description="hub, atlas, or a directory of upstream release files.")
+    models: tuple[ModelRef, ...] = Field(min_length=1)
+    methods: tuple[tuple[str, ParameterGrid], ...] = Field(min_length=1)
+    quantization: tuple[str, ...] = ("bf16",)
+    mixtures: dict[str, dict[str, PartSettings]] = Field(default_factory=dict)
+    training: TrainingSettings = TrainingSettings()
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = (0,)
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _name_models(cls, value: Any) -> Any:
+        entries = value if isinstance(value, list | tuple) else [value]
+        return [{"name": e} if isinstance(e, str) else e for e in entries]
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _pair_methods(cls, value: Any) -> Any:
+        entries = value if isinstance(value, list | tuple) else [value]
+        return [_method_pair(e) for e in entries]
+
+    @field_validator("mixtures", mode="before")
+    @classmethod
+    def _weigh_parts(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: _weighed(name, parts) for name, parts in value.items()}
+
+    @model_validator(mode="after")
+    def _has_data_for_methods(self) -> StudySpec:
+        trained = [name for name, _ in self.methods if name != "none"]
+        if trained and not self.mixtures:
+            raise ValueError(f"methods {trained} train, and no mixture is given to train on")
+        return self
+
+
+def _method_pair(entry: Any) -> Any:
+    if isinstance(entry, str):
+        return (entry, {})
+    if isinstance(entry, dict) and len(entry) == 1:
+        ((name, grid),) = entry.items()
+        if grid is None or isinstance(grid, dict):
+            return (name, grid or {})
+    if isinstance(entry, list | tuple) and len(entry) == 2:
+        return entry
+    raise ValueError(f"{entry!r} is not a method: write its name, or one 'name: {{parameter: value}}'")
+
+
+def _weighed(name: str, parts: Any) -> Any:
+    if not isinstance(parts, dict) or not parts:
+        raise ValueError(f"mixture {name!r} is empty: name at least one data set, 'dataset: weight'")
+    return {
+        dataset: {"weight": part} if isinstance(part, int | float) else (part or {})
+        for dataset, part in parts.items()
+    }
+
+
+def load_study(path: Path) -> StudySpec:
+    """Reads and checks a study file.
+
+    Raises:
+        StudyError: the file cannot be read, is no YAML, or a key or value is wrong; names the
+            file, the line and the key, and the nearest known key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such study file. `maple init` writes one to start from.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        content = yaml.load(text, Loader=_UniqueKeyLoader)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise StudyError(f"{path}: a study is a mapping of keys (name, models, methods, ...).")
+    try:
+        return StudySpec.model_validate(content)
+    except ValidationError as error:
+        raise StudyError(_explain(path, root, error)) from None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, which YAML would silently let win last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _explain(path: Path, root: Any, error: ValidationError) -> str:
+    first = error.errors()[0]
+    location = [part for part in first["loc"] if _is_key(part)]
+    key = ".".join(str(part) for part in location) or "study"
+    where = f"{path}, line {_line_of(root, location)}"
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        return f"{where}: {unknown_name('key', str(location[-1]), known)} (in {key})"
+    if first["type"] == "missing":
+        return f"{where}: the key {key!r} is missing. `maple init` shows a complete study."
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = f" = {given!r}" if not isinstance(given, dict | list | BaseModel) else ""
+    return f"{where}: {key}{shown}: {message}."
+
+
+def _is_key(part: str | int) -> bool:
+    # Pydantic adds the branch of a union ("tuple[str, ...]", "literal['all']") to a location.
+    return isinstance(part, int) or not any(c in part for c in "[(")
+
+
+def _line_of(node: Any, location: list[str | int]) -> int:
+    line = node.start_mark.line if node is not None else 0
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+        else:
+            break
+    return int(line) + 1
+
+
+def _fields_at(location: list[str | int]) -> list[str]:
+    """Known keys of the block at a location, for suggestions."""
+    blocks: dict[str, type[BaseModel]] = {
+        "training": TrainingSettings,
+        "models": ModelRef,
+        "evaluate.prompt": PromptChoice,
+        "evaluate.decoding": DecodingSettings,
+        "evaluate": EvaluateSettings,
+    }
+    dotted = ".".join(str(p) for p in location if not isinstance(p, int))
+    return list(blocks.get(dotted, StudySpec).model_fields)

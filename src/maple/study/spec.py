@@ -1,0 +1,204 @@
+"""What one run and one evaluation are, and the content hash that is their identity.
+
+Identity is content: ``sha256(canonical JSON)[:16]``. A name (of a study or a mixture) is for
+reading and is never hashed; nor is what only changes how fast the same numbers are computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+LOOP_VERSION = 1
+"""Raised whenever the training loop's numbers change; a golden-curve test forces it."""
+
+Scalar = bool | int | float | str
+
+
+class Frozen(BaseModel):
+    """The base of every specification: immutable, strict about unknown keys, hashable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __hash__(self) -> int:
+        return hash(canonical_json(self))
+
+
+def canonical_json(value: BaseModel | Mapping[str, Any]) -> str:
+    """Renders a specification as the one JSON text that its identity hashes.
+
+    Keys are sorted, no white space, no NaN; floats that are whole numbers stay floats, so
+    ``1`` and ``1.0`` differ only where the schema lets both types through.
+    """
+    content = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return json.dumps(
+        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def content_id(value: BaseModel | Mapping[str, Any]) -> str:
+    """Returns the first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+class ModelRef(Frozen):
+    """A base model: a Hub repository, a local directory or ``atlas-base``."""
+
+    name: str = Field(min_length=1, description="Hub repository, local path, or atlas-base.")
+    revision: str | None = Field(None, description="Commit or tag; else resolved into maple.lock.")
+    family: str | None = Field(None, description="Catalog entry; else read from the config.")
+
+
+class MethodRef(Frozen):
+    """A fine-tuning method with every hyper-parameter, defaults filled in."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """A short text for tables, for example ``lora rank=8``."""
+        shown = [f"{k}={self.parameters[k]}" for k in ("rank",) if k in self.parameters]
+        return " ".join([self.name, *shown])
+
+
+class MixturePart(Frozen):
+    """One data set of a mixture, its weight and the languages taken from it."""
+
+    dataset: str
+    weight: float = Field(1.0, gt=0)
+    languages: tuple[str, ...] = ()
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    revision: str | None = Field(None, description="Resolved commit or content hash.")
+
+
+class Mixture(Frozen):
+    """Instruction data: weighted data sets. The name is a label and not part of identity."""
+
+    name: str
+    parts: tuple[MixturePart, ...] = Field(min_length=1)
+
+
+Scheduler = Literal["cosine", "linear", "constant"]
+Template = Literal["bactrian-x", "alpaca", "chat", "plain"]
+
+
+class TrainingSettings(Frozen):
+    """How a run is trained. Defaults are Bactrian-X's recipe; the MAPLE paper states none.
+
+    Source: mbzuai-nlp/bactrian-x README (lr 3e-4, warm-up 200, batch 128, 4 epochs, length 768).
+    """
+
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    epochs: Annotated[float, Field(gt=0)] = 4.0
+    max_steps: Annotated[int, Field(gt=0)] | None = None
+    batch_size: Annotated[int, Field(gt=0)] = 128
+    max_length: Annotated[int, Field(gt=1)] = 768
+    examples: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Draw at most this many examples from the mixture."
+    )
+    template: Template = "bactrian-x"
+    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    scheduler: Scheduler = "cosine"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    gradient_checkpointing: bool = False
+    micro_batch_tokens: Annotated[int, Field(gt=0)] = 4096
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change the numbers; memory and speed knobs are left out."""
+        return self.model_dump(mode="json", exclude={"gradient_checkpointing", "micro_batch_tokens"})
+
+
+class RunSpec(Frozen):
+    """One trained cell of a study. ``mixture`` and ``training`` are None for the untouched base."""
+
+    model: ModelRef
+    method: MethodRef
+    quantization: str
+    mixture: Mixture | None = None
+    training: TrainingSettings | None = None
+    seed: int = Field(0, ge=0, lt=2**31)
+    loop_version: int = LOOP_VERSION
+
+    @property
+    def id(self) -> str:
+        """The run's identity: 16 hexadecimal digits over everything that changes its numbers."""
+        content = self.model_dump(mode="json", exclude={"training": True, "mixture": {"name"}})
+        content["training"] = self.training.identity() if self.training else None
+        return content_id(content)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is anything to train: False for the untouched base."""
+        return self.training is not None
+
+    @property
+    def label(self) -> str:
+        """A text for tables and logs, for example ``atlas-base · lora rank=8 · nf4 · native``."""
+        parts = [self.model.name, self.method.label, self.quantization]
+        if self.mixture is not None:
+            parts += [self.mixture.name, f"seed {self.seed}"]
+        return " · ".join(parts)
+
+
+class PromptSettings(Frozen):
+    """How a task's sample becomes text."""
+
+    form: Literal["lm-eval", "mega"] = "mega"
+    instruction_language: Literal["english", "native"] = "english"
+    template: Template = "plain"
+    shots: Annotated[int, Field(ge=0)] = 0
+
+
+class DecodingSettings(Frozen):
+    """How text is generated: greedy, up to a number of new tokens."""
+
+    max_new_tokens: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="None: the task's own limit."
+    )
+
+
+class EvalSpec(Frozen):
+    """One adapter (or base) on one task in one language: what its sample rows answer."""
+
+    run_id: str
+    adapter: str = Field(description="SHA-256 of the adapter's bytes, or 'none'.")
+    task: str
+    task_version: int
+    language: str
+    data: str = Field(description="Source and content: a commit or a hash of the files read.")
+    split: str
+    prompt: PromptSettings = PromptSettings()
+    decoding: DecodingSettings = DecodingSettings()
+
+    @field_validator("run_id", "adapter", "task", "language", "data")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value:
+            raise ValueError("must not be empty")
+        return value
+
+    @property
+    def id(self) -> str:
+        """The evaluation's identity, 16 hexadecimal digits; names its folder in the store."""
+        return content_id(self)
+
+
+def number_of_steps(training: TrainingSettings, n_examples: int) -> int:
+    """Optimiser steps of a run: epochs over the examples, cut at ``max_steps``.
+
+    Args:
+        training: the run's settings.
+        n_examples: examples in one epoch.
+
+    Returns:
+        At least one step when there is at least one example.
+    """
+    steps = math.ceil(training.epochs * math.ceil(n_examples / training.batch_size))
+    return min(steps, training.max_steps) if training.max_steps else steps

@@ -1,0 +1,230 @@
+"""The training loop: one for every method, every quantization, every base.
+
+    for each step:  examples -> packed rows -> logits at label positions -> mean cross-entropy
+                    -> clip -> AdamW -> the method's hook -> curve row -> checkpoint when due
+
+The loss of a step is the sum over its label tokens divided by their number, whatever the rows
+and micro-batches were: packing and accumulation change the layout and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from maple.base import LoadedBase, compute_context, label_logits, peak_memory_bytes
+from maple.catalog.contracts import Method, TrainingHooks
+from maple.data import MicroBatch
+from maple.errors import TrainingError
+from maple.records import CurveRow
+from maple.study import TrainingSettings
+from maple.train.checkpoint import CheckpointPace, CheckpointStore, pack_state, unpack_state
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training left in memory: the curve, and sizes."""
+
+    curve: list[CurveRow]
+    trainable_parameters: int
+    total_parameters: int
+
+
+def train_run(
+    model: nn.Module,
+    base: LoadedBase,
+    method: Method,
+    *,
+    settings: TrainingSettings,
+    total_steps: int,
+    micro_batches: Callable[[int], list[MicroBatch]],
+    checkpoints: CheckpointStore | None = None,
+    on_step: Callable[[CurveRow, int], None] | None = None,
+) -> TrainResult:
+    """Trains an attached adapter to its last step, from its checkpoint where there is one.
+
+    Args:
+        model: the base with the adapter attached; left trained, in evaluation mode.
+        base: what the adapter stands on: device and compute dtype.
+        method: parameter groups and hooks.
+        settings: learning rate, schedule, clipping.
+        total_steps: optimiser steps of the whole run.
+        micro_batches: step (from 1) -> its forward passes.
+        checkpoints: where the state goes; None keeps none.
+        on_step: called with each finished step's row and ``total_steps``.
+
+    Raises:
+        TrainingError: nothing is trainable, or a loss or gradient is not finite.
+    """
+    optimizer = _optimizer(model, method, settings)
+    hooks = method.hooks(model, total_steps)
+    done, curve = 0, []
+    pace = CheckpointPace()
+    stored = checkpoints.load() if checkpoints else None
+    if stored is not None:
+        done, curve = unpack_state(stored, model, optimizer, hooks)
+    _prepare(model, settings)
+    with ExitStack() as stack:
+        _enter_precision(stack, model, base)
+        for step in range(done + 1, total_steps + 1):
+            row = _step(
+                step, model, base, optimizer, hooks,
+                settings=settings, total_steps=total_steps, batches=micro_batches(step),
+            )  # fmt: skip
+            curve.append(row)
+            if checkpoints and (pace.is_due() or step == total_steps):
+                began = time.monotonic()
+                checkpoints.save(pack_state(model, optimizer, hooks, step=step, curve=curve))
+                pace.record(time.monotonic() - began)
+            if on_step:
+                on_step(row, total_steps)
+    _restore(model, settings)
+    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return TrainResult(curve, sum(n for n, t in counts if t), sum(n for n, _ in counts))
+
+
+def learning_rate_factor(settings: TrainingSettings, step: int, total_steps: int) -> float:
+    """Share of the learning rate in force at optimiser step ``step`` (from 1).
+
+    Linear warm-up from 0, then cosine or linear decay to 0, or constant. The first step of a
+    warm-up has rate 0, as in transformers' schedules, which a test compares.
+
+    Source: transformers.optimization.get_scheduler.
+    """
+    done, warmup = step - 1, settings.warmup_steps
+    if done < warmup:
+        return done / max(1, warmup)
+    if settings.scheduler == "constant":
+        return 1.0
+    progress = (done - warmup) / max(1, total_steps - warmup)
+    if settings.scheduler == "linear":
+        return max(0.0, 1.0 - progress)
+    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+
+def _step(
+    step: int,
+    model: nn.Module,
+    base: LoadedBase,
+    optimizer: torch.optim.Optimizer,
+    hooks: TrainingHooks,
+    *,
+    settings: TrainingSettings,
+    total_steps: int,
+    batches: list[MicroBatch],
+) -> CurveRow:
+    """One optimiser step over its micro-batches."""
+    import torch
+
+    began = time.monotonic()
+    factor = learning_rate_factor(settings, step, total_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    hooks.before_step(step)
+    n_labels = sum(len(b.targets) for b in batches)
+    total = 0.0
+    for batch in batches:
+        loss = micro_batch_loss(model, base, hooks, batch) / n_labels
+        loss.backward()
+        total += float(loss.detach())
+    trained = [p for g in optimizer.param_groups for p in g["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm))
+    if not math.isfinite(total) or not math.isfinite(norm):
+        raise TrainingError(
+            f"step {step}: the loss is {total} and the gradient norm {norm}. Lower "
+            f"training.learning_rate (now {settings.learning_rate}) or use more bits."
+        )
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    hooks.after_step(step, optimizer)
+    return _row(step, total, settings.learning_rate * factor, norm, batches, began, base)
+
+
+def micro_batch_loss(
+    model: nn.Module, base: LoadedBase, hooks: TrainingHooks, batch: MicroBatch
+) -> torch.Tensor:
+    """Sum of cross-entropies over the label tokens of one forward pass, in float32 nats."""
+    import torch
+
+    device = base.device
+    inputs: Mapping[str, Any] = {"input_ids": batch.ids.to(device), "use_cache": False}
+    with compute_context(base):
+        logits = label_logits(
+            model,
+            positions=batch.positions.to(device),
+            selected=batch.predicts.to(device),
+            **inputs,
+        )
+    targets = batch.targets.to(device)
+    loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+    extra = hooks.extra_loss(inputs)
+    # The extra term is a mean already: weigh it by this batch's share of the step's labels.
+    return loss if extra is None else loss + extra * len(targets)
+
+
+def _row(
+    step: int,
+    loss: float,
+    rate: float,
+    norm: float,
+    batches: list[MicroBatch],
+    began: float,
+    base: LoadedBase,
+) -> CurveRow:
+    seconds = time.monotonic() - began
+    tokens = sum(b.n_tokens for b in batches)
+    return CurveRow(
+        step=step,
+        loss=loss,
+        learning_rate=rate,
+        grad_norm=norm,
+        tokens=tokens,
+        label_tokens=sum(len(b.targets) for b in batches),
+        step_seconds=seconds,
+        tokens_per_second=tokens / seconds,
+        peak_memory_bytes=peak_memory_bytes(base.device),
+    )
+
+
+def _optimizer(model: nn.Module, method: Method, settings: TrainingSettings) -> torch.optim.Optimizer:
+    import torch
+
+    groups = method.parameter_groups(model, settings.learning_rate)
+    if not any(p.requires_grad for g in groups for p in g["params"]):
+        raise TrainingError("the method left nothing to train: no parameter requires a gradient.")
+    optimizer = torch.optim.AdamW(
+        groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def _enter_precision(stack: ExitStack, model: nn.Module, base: LoadedBase) -> None:
+    """Lets autocast alone choose dtypes: peft would lift every input to float32 first."""
+    import torch
+    from peft import PeftModel
+    from peft.helpers import disable_input_dtype_casting
+
+    if base.dtype != torch.float32 and isinstance(model, PeftModel):
+        stack.enter_context(disable_input_dtype_casting(model))
+
+
+def _prepare(model: nn.Module, settings: TrainingSettings) -> None:
+    model.train()
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+
+
+def _restore(model: nn.Module, settings: TrainingSettings) -> None:
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_disable()  # type: ignore[operator]
+    model.eval()
