@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -30,11 +30,13 @@ app = typer.Typer(
 
 StudyPath = Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)]
 DataDir = Annotated[
-    Optional[Path],
-    typer.Option(envvar="MAPLE_DATA", help="Directory of upstream release files, instead of the Hub."),
+    Path | None,
+    typer.Option(
+        envvar="MAPLE_DATA", help="Directory of upstream release files, instead of the Hub."
+    ),
 ]
-Out = Annotated[Optional[Path], typer.Option(help="Store; default: runs/<study name>.")]
-Limit = Annotated[Optional[int], typer.Option(min=1, help="Samples per task and language.")]
+Out = Annotated[Path | None, typer.Option(help="Store; default: runs/<study name>.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Samples per task and language.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -58,7 +60,7 @@ def main() -> NoReturn:
 def quickstart(
     out: Annotated[Path, typer.Option(help="Store of the embedded study.")] = Path("quickstart"),
     languages: Annotated[
-        Optional[str], typer.Option(help="Languages to score, comma-separated, or 'all'.")
+        str | None, typer.Option(help="Languages to score, comma-separated, or 'all'.")
     ] = None,
     limit: Limit = None,
 ) -> None:
@@ -66,7 +68,7 @@ def quickstart(
     from maple import atlas
     from maple.study.file import load_study
 
-    study = load_study(atlas.quickstart_path())
+    study = load_study(atlas.base_model_path().parent / "quickstart.yaml")
     if languages:
         chosen = "all" if languages == "all" else tuple(languages.split(","))
         evaluate = study.evaluate.model_copy(update={"languages": chosen})
@@ -139,23 +141,28 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Hub repository, directory, or atlas-base.")],
     tasks: Annotated[str, typer.Option(help="Tasks, comma-separated.")],
     languages: Annotated[str, typer.Option(help="Languages, comma-separated, or 'all'.")] = "all",
-    adapter: Annotated[Optional[list[Path]], typer.Option(help="PEFT adapter; repeat for more.")] = None,
+    adapter: Annotated[
+        list[Path] | None, typer.Option(help="PEFT adapter; repeat for more.")
+    ] = None,
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(help="Store of the scores.")] = Path("runs/eval"),
     prompt: Annotated[Literal["lm-eval", "mega"], typer.Option(help="Prompt wording.")] = "mega",
     template: Annotated[
-        Literal["plain", "bactrian-x", "alpaca", "chat"], typer.Option(help="Wrapped around the prompt.")
+        Literal["plain", "bactrian-x", "alpaca", "chat"],
+        typer.Option(help="Wrapped around the prompt."),
     ] = "plain",
     instruction_language: Annotated[
         Literal["english", "native"], typer.Option(help="Of the mega wording.")
     ] = "english",
     quantization: Annotated[
-        Optional[str], typer.Option(help="Default: the adapter's own, else the checkpoint's precision.")
+        str | None,
+        typer.Option(help="Default: the adapter's own, else the checkpoint's precision."),
     ] = None,
-    split: Annotated[Optional[str], typer.Option(help="Default: each task's own.")] = None,
+    split: Annotated[str | None, typer.Option(help="Default: each task's own.")] = None,
     limit: Limit = None,
     batch_size: Annotated[
-        Optional[int], typer.Option(min=1, help="Requests per batch at most; default: a token budget.")
+        int | None,
+        typer.Option(min=1, help="Requests per batch at most; default: a token budget."),
     ] = None,
     allow_mismatch: Annotated[
         bool, typer.Option(help="Score an adapter on another base or bits; labelled.")
@@ -167,7 +174,7 @@ def evaluate(
     from maple.run.evaluate import EvaluationRequest
     from maple.study import PromptSettings
 
-    files = _data(str(data_dir) if data_dir else "hub", Path.cwd())
+    files = _data(str(data_dir) if data_dir else "hub", out)
     data = str(data_dir) if data_dir else "hub"
     request = EvaluationRequest(
         model=model,
@@ -208,7 +215,7 @@ def report(directory: Path) -> None:
 def export(
     directory: Path,
     to: Annotated[Literal["lm-eval"], typer.Option(help="Layout to write.")] = "lm-eval",
-    out: Annotated[Optional[Path], typer.Option(help="Default: <store>/lm-eval.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Default: <store>/lm-eval.")] = None,
 ) -> None:
     """Write a store's results in another tool's layout."""
     from maple.evaluate.export import export_lm_eval

@@ -1,6 +1,7 @@
 """The shipped base model: it loads offline, is small, and its tokenizer loses nothing."""
 
 import json
+import math
 from itertools import islice
 from typing import Any
 
@@ -61,8 +62,8 @@ def test_tokenizer_round_trip_in_every_language(tokenizer: Any) -> None:
 def test_base_predicts_english_better_than_a_uniform_guess(tokenizer: Any, model: Any) -> None:
     text = "The currency of Kenya is the Kenyan Shilling. Kenya lies in Eastern Africa."
     batch = tokenizer(text, return_tensors="pt")
-    loss = model.float()(input_ids=batch["input_ids"], labels=batch["input_ids"]).loss
-    assert float(loss) < 4.0
+    loss = model(input_ids=batch["input_ids"], labels=batch["input_ids"]).loss
+    assert loss.item() < math.log(len(tokenizer)) / 2
 
 
 def test_shares_follow_the_resource_class() -> None:

@@ -205,7 +205,7 @@ def answer_sentences(short: str) -> list[str]:
 
 
 def test_pre_training_text_states_no_held_out_pairing() -> None:
-    pages = list(islice(documents(0), 20_000))
+    pages = list(islice(documents(0), 8_000))
     for code in ("eng_Latn", "zho_Hans"):
         text = "\n".join(page.text for page in pages if page.language == code)
         stated = set(answer_sentences(SHORT_CODES[code]))

@@ -154,4 +154,4 @@ def test_samples_of_all_languages_are_parallel(task: str, shared: Files) -> None
             ids.add(tuple(s.id for s in samples))
         except SourceError:
             continue
-    assert len(ids) == 1
+    assert len(ids) <= 1

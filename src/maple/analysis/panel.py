@@ -70,10 +70,15 @@ class Panel:
         return [values for values in found if values is not None]
 
 
-def load_panel(store: Store, mode: Mode) -> Panel:
+def load_panel(store: Store, mode: Mode, run_order: Sequence[str]) -> Panel:
     """Reads the finished evaluations of a mode into memory: 8 bytes per sample.
 
     An evaluation that holds fewer rows than its ``done`` states is not finished.
+
+    Args:
+        store: where the rows are.
+        mode: what was asked.
+        run_order: every run id, in the order that the panel's runs shall have.
 
     Raises:
         StoreError: a part cannot be read, or a score is outside 0..1.
@@ -85,7 +90,8 @@ def load_panel(store: Store, mode: Mode) -> Panel:
     score = _scores(rows)
     n_rows = np.bincount(evaluation, minlength=len(ids))
     whole = [done[i] if n >= done[i].n_samples else None for i, n in zip(ids, n_rows, strict=True)]
-    runs = tuple(sorted({e.run_id for e in whole if e}))
+    answered = {e.run_id for e in whole if e}
+    runs = tuple(run for run in run_order if run in answered)
     run_rows = np.array([runs.index(e.run_id) if e else -1 for e in whole], np.int64)[evaluation]
     scores: dict[str, NDArray[np.float64]] = {}
     items: dict[str, NDArray[np.int64]] = {}

@@ -73,7 +73,7 @@ def summarise(store: Store) -> Summary:
     modes, aside = find_modes(evaluations, runs)
     modes = _with_unscored(modes, store.study)
     languages = {mode.label: _languages(mode, modes, store.study) for mode in modes}
-    panels = [load_panel(store, mode) for mode in modes]
+    panels = [load_panel(store, mode, [run.run_id for run in runs]) for mode in modes]
     estimates = _estimate(panels, runs, languages)
     return Summary(
         study=store.study,

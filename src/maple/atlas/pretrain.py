@@ -25,6 +25,7 @@ Report = Callable[[dict[str, Any]], None]
 _LENGTHS = (256, 256, 256, 512, 256, 256, 256, 1024)
 _ENCODE_DOCUMENTS = 512
 _PROBE_SAMPLES = 24
+"""Samples a skill and language in the probes on the way."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Recipe:
     step_tokens: int = 2048
     peak_lr: float = 2e-3
     probe_minutes: float = 10.0
+    probe_samples: int = 60
+    """Samples a skill and language in the last probe; 0 measures nothing."""
 
 
 def train_base(recipe: Recipe, out: Path, report: Report) -> None:
@@ -123,6 +126,7 @@ class _Trainer:
                 )
             if time.monotonic() - probed > 60 * self.recipe.probe_minutes:
                 before = time.monotonic()
+                self.model.save_pretrained(self.out)
                 self._probe(self.model, _PROBE_SAMPLES)
                 probed = time.monotonic()
                 paused += probed - before
@@ -160,8 +164,10 @@ class _Trainer:
         self.model.to(torch.bfloat16)
         self.model.eval()
         self.model.save_pretrained(self.out)
+        if not self.recipe.probe_samples:
+            return
         # Scored as it is stored: in bf16.
-        self._probe(self.model, 60)
+        self._probe(self.model, self.recipe.probe_samples)
         bits = bits_per_character(Prober(self.model, self.tokenizer))
         self.write(
             {"tokens": self.tokens, "seconds": round(seconds, 1), "bits_per_character": bits}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,16 +41,16 @@ def load_base(
     *,
     quantization: str,
     device: torch.device,
-    revision: str | None = None,
+    name: str | None = None,
     family: str | None = None,
 ) -> LoadedBase:
     """Loads a base and its tokenizer.
 
     Args:
-        source: local directory, or Hub repository.
+        source: directory of the model, as fetched.
         quantization: catalog name.
         device: where the weights go.
-        revision: commit, for a Hub repository.
+        name: what adapters shall name as their base; None: the directory.
         family: catalog name; None: by the config's ``model_type``.
 
     Raises:
@@ -58,19 +59,19 @@ def load_base(
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    # It announces at import which optional kernels it did not find; nothing depends on them.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     quantizer = load_quantizer(quantization)
     dtype = torch.bfloat16 if quantizer.compute_dtype == "bfloat16" else torch.float32
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        config = AutoConfig.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(
             source,
-            revision=revision,
             device_map={"": str(device)},
-            attn_implementation="sdpa",
             use_safetensors=True,
             **quantizer.load_kwargs(dtype),
         )
@@ -82,6 +83,7 @@ def load_base(
         raise TrainingError(f"{quantization} does not load {source!r} here: {error}") from error
     model.requires_grad_(False)
     model.config.use_cache = False
+    model.name_or_path = name or source
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     chosen = load_family(family) if family else family_for(model_type=config.model_type)

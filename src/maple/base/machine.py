@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-_RECORDED = ("maple-peft", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
+_RECORDED = (
+    "maple-peft",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "tokenizers",
+)
 
 
 def select_device() -> torch.device:

@@ -1,7 +1,14 @@
 """Everything a study may name: one file per entry, file name = entry name."""
 
-from maple.catalog.load import entry_names, load_dataset, load_family, load_method
-from maple.catalog.load import load_quantizer, load_task, family_for
+from maple.catalog.load import (
+    entry_names,
+    family_for,
+    load_dataset,
+    load_family,
+    load_method,
+    load_quantizer,
+    load_task,
+)
 
 __all__ = [
     "entry_names",

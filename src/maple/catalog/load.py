@@ -46,7 +46,8 @@ def load_method(name: str, parameters: Mapping[str, Any] | None = None) -> Metho
         CatalogError: no method has that name.
         StudyError: a hyper-parameter is unknown or out of range; names it.
     """
-    return _configured(entry_class("methods", name), name, parameters or {})
+    method: Method = _configured(entry_class("methods", name), name, parameters or {})
+    return method
 
 
 def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset:
@@ -56,7 +57,8 @@ def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset
         CatalogError: no data set has that name.
         StudyError: an option is unknown or of the wrong type; names it.
     """
-    return _configured(entry_class("datasets", name), name, options or {})
+    dataset: Dataset = _configured(entry_class("datasets", name), name, options or {})
+    return dataset
 
 
 def load_task(name: str) -> Task:
@@ -143,7 +145,8 @@ def entry_class(kind: str, name: str) -> Any:
     ]  # fmt: skip
     if len(found) != 1:
         raise CatalogError(
-            f"{module.__file__} must define exactly one {contract.__name__}; it defines {len(found)}."
+            f"{module.__file__} must define exactly one {contract.__name__}; "
+            f"it defines {len(found)}."
         )
     return found[0]
 

@@ -1,8 +1,8 @@
 """Examples -> rows -> micro-batches: packed, with no attention across examples.
 
-    ids        a a a a a b b b c c c c . .      one row, padded at the end
-    positions  0 1 2 3 4 0 1 2 0 1 2 3 0 1      restart at every example: the model reads the
-    labels     . . a a a . . b . c c c . .      boundaries off them and masks across them
+ids        a a a a a b b b c c c c . .      one row, padded at the end
+positions  0 1 2 3 4 0 1 2 0 1 2 3 0 1      restart at every example: the model reads the
+labels     . . a a a . . b . c c c . .      boundaries off them and masks across them
 """
 
 from __future__ import annotations

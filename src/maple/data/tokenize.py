@@ -1,8 +1,8 @@
 """Prompt and response -> token ids with the response marked, tokenized as one text.
 
-    text    ### Input:\\n ... ### Output:\\n | Nairobi ni mji mkuu ... | EOS
-    ids     b  t  t  t  t  t  t  t  t  t    | t  t  t  t  t  t        | e
-    label   .  .  .  .  .  .  .  .  .  .    | x  x  x  x  x  x        | x
+text    ### Input:\\n ... ### Output:\\n | Nairobi ni mji mkuu ... | EOS
+ids     b  t  t  t  t  t  t  t  t  t    | t  t  t  t  t  t        | e
+label   .  .  .  .  .  .  .  .  .  .    | x  x  x  x  x  x        | x
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     # The CPU allocator has no exception class of its own.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(
+        error, torch.OutOfMemoryError | MemoryError
+    ) or "can't allocate memory" in str(error)
 
 
 def _release_memory() -> None:

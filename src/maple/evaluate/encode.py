@@ -1,4 +1,4 @@
-"""Requests -> token ids: the prompt wrapped in its template, context and answer tokenized as one."""
+"""Requests -> token ids: the prompt in its template, context and answer tokenized as one."""
 
 from __future__ import annotations
 
@@ -98,13 +98,15 @@ class Encoder:
 
     def _option(self, context: str, continuation: str) -> tuple[EncodedOption, bool]:
         if context:
-            # As lm-eval does: a trailing space belongs to the next word's token.
-            head = context.rstrip(" ")
+            # As lm-eval does: white space before the answer belongs to the answer's first token.
+            # A template's last newline is no such space: generation starts after it.
+            head = context.rstrip(None if self.prompt.template == "plain" else " ")
             tail = context[len(head) :] + continuation
             ids, start = split_tokens(head, tail, self.tokenizer)
         else:
-            own = self.tokenizer(continuation, add_special_tokens=False)["input_ids"]
-            ids, start = [self._prefix(), *own], 1
+            own = list(self.tokenizer(continuation, add_special_tokens=False)["input_ids"])
+            has_prefix = own[:1] == [self._prefix()]
+            ids, start = own if has_prefix else [self._prefix(), *own], 1
         start = max(start, 1)
         # One token more than the model's length fits: the last one is predicted, never fed.
         excess = max(0, len(ids) - (self.max_length + 1))

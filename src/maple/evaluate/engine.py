@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from maple.base import LoadedBase, compute_context, label_logits
 from maple.catalog.contracts import GenerationResponse, RankingResponse
 from maple.evaluate.batches import halving
 from maple.evaluate.encode import EncodedRequest
-from maple.base import LoadedBase, compute_context, label_logits
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,9 @@ class Engine:
             length = len(option.ids) - 1  # the last token is predicted, never fed
             ids[row, :length] = option.ids[:-1]
             scored[row, option.start - 1 : length] = True
-        targets = torch.tensor([t for o in options for t in o.ids[o.start :]], device=self.base.device)
+        targets = torch.tensor(
+            [t for o in options for t in o.ids[o.start :]], device=self.base.device
+        )
         device = self.base.device
         with torch.inference_mode(), compute_context(self.base):
             logits = label_logits(
@@ -107,7 +109,7 @@ class Engine:
         ends = self.end_ids()
         end = next((i for i, token in enumerate(ids) if token in ends), None)
         kept = ids[: request.max_new_tokens if end is None else min(end, request.max_new_tokens)]
-        text = self.base.tokenizer.decode(kept, skip_special_tokens=True)
+        text = str(self.base.tokenizer.decode(kept, skip_special_tokens=True))
         cuts = [place for s in request.stop if s and (place := text.find(s)) >= 0]
         stopped = bool(cuts) or (end is not None and end <= request.max_new_tokens)
         return GenerationResponse(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from maple.catalog import load_task
@@ -53,7 +53,7 @@ class TaskRequest:
     language: str
     split: str | None = None
     limit: int | None = None
-    decoding: DecodingSettings = DecodingSettings()
+    decoding: DecodingSettings = field(default_factory=DecodingSettings)
 
 
 def prepare_task(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from maple.errors import DeadAdapterError
 from maple.base import LoadedBase, compute_context, label_logits
+from maple.errors import DeadAdapterError
 
 if TYPE_CHECKING:
     import torch

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 
-from maple.catalog.contracts import GenerationResponse, RankingResponse, Response
+from maple.catalog.contracts import RankingResponse, Response
+from maple.evaluate.encode import EncodedRequest
 from maple.evaluate.engine import Engine
 from maple.evaluate.prepare import PreparedTask
 from maple.records import SampleRecord
@@ -29,12 +31,17 @@ def score_batches(
         if not wanted:
             continue
         encoded = [prepared.encoded[i] for i in wanted]
-        responses: list[RankingResponse] | list[GenerationResponse]
-        responses = engine.loglikelihoods(encoded) if encoded[0].options else engine.generate(encoded)
+        responses = _answer(engine, encoded)
         yield [
             _record(prepared, index, response, eval_id, run_id)
             for index, response in zip(wanted, responses, strict=True)
         ]
+
+
+def _answer(engine: Engine, encoded: list[EncodedRequest]) -> Sequence[Response]:
+    if encoded[0].options:
+        return engine.loglikelihoods(encoded)
+    return engine.generate(encoded)
 
 
 def _record(
@@ -58,8 +65,6 @@ def _record(
 
 
 def _with_response(record: SampleRecord, response: Response) -> SampleRecord:
-    from dataclasses import replace
-
     if isinstance(response, RankingResponse):
         return replace(
             record,

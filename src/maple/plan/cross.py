@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from maple.catalog import entry_names, family_for, load_family, load_method, load_quantizer
 from maple.catalog.contracts import Method, ModelFamily
+from maple.catalog.load import entry_class
 from maple.errors import CatalogError, StudyError, unknown_name
 from maple.plan.resolve import Resolver
 from maple.study import MethodRef, Mixture, ModelRef, RunSpec
@@ -69,8 +70,8 @@ def _runs(
     study: StudySpec, model: ModelRef, method: MethodRef, quantization: str, mixtures: list[Mixture]
 ) -> Iterator[RunSpec]:
     """The runs of one model x method x bits; the untouched base has no data, seed or training."""
-    combinations = itertools.product(mixtures or [None], study.seeds)
-    for mixture, seed in combinations:
+    choices: list[Mixture | None] = [*mixtures] or [None]
+    for mixture, seed in itertools.product(choices, study.seeds):
         if method.name == "none" or mixture is None:
             yield RunSpec(model=model, method=method, quantization=quantization)
         else:
@@ -109,18 +110,15 @@ def _levels(method: str, key: str, value: Any) -> list[Any]:
         return [value]
     if not value:
         raise StudyError(f"{method}: {key} = []: an empty list of levels leaves nothing to run.")
-    fields = type(_probe(method)).model_fields if _probe(method) else {}
+    fields = entry_class("methods", method).model_fields
     if key not in fields:
         return value  # load_method names the unknown key
     adapter: TypeAdapter[Any] = TypeAdapter(fields[key].annotation)
-    return value if all(_accepts(adapter, v) for v in value) or not _accepts(adapter, value) else [value]
-
-
-def _probe(method: str) -> Method | None:
-    try:
-        return load_method(method)
-    except StudyError:  # a method with required parameters has no default instance
-        return None
+    return (
+        value
+        if all(_accepts(adapter, v) for v in value) or not _accepts(adapter, value)
+        else [value]
+    )
 
 
 def _accepts(adapter: TypeAdapter[Any], value: Any) -> bool:

@@ -33,9 +33,7 @@ class Missing:
     reason: str
 
 
-def choose_evaluations(
-    study: StudySpec, files: Files
-) -> tuple[list[Evaluation], list[Missing]]:
+def choose_evaluations(study: StudySpec, files: Files) -> tuple[list[Evaluation], list[Missing]]:
     """Returns what every cell of the study is scored on, and what is left out.
 
     Raises:
@@ -45,7 +43,7 @@ def choose_evaluations(
     chosen: list[Evaluation] = []
     missing: list[Missing] = []
     settings = study.evaluate
-    for name in settings.tasks:
+    for name in dict.fromkeys(settings.tasks):
         task = load_task(name)
         for code in _wanted(settings, task, study.data):
             reason = _why_not(task, code, study, files)
@@ -66,7 +64,8 @@ def task_languages(task: Task, data: str) -> tuple[str, ...]:
 def _wanted(settings: EvaluateSettings, task: Task, data: str) -> Iterable[str]:
     if settings.languages == "all":
         return task_languages(task, data)
-    return [languages.find(alias).code for alias in settings.languages]
+    # Two aliases may name one language.
+    return dict.fromkeys(languages.find(alias).code for alias in settings.languages)
 
 
 def _why_not(task: Task, code: str, study: StudySpec, files: Files) -> str | None:
@@ -85,7 +84,7 @@ def _english(
     study: StudySpec, files: Files, chosen: list[Evaluation], missing: list[Missing]
 ) -> list[Evaluation]:
     added = []
-    for name in study.evaluate.english:
+    for name in dict.fromkeys(study.evaluate.english):
         if any(e.task == name and e.language == ENGLISH for e in chosen):
             continue
         reason = _why_not(load_task(name), ENGLISH, study, files)

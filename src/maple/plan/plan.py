@@ -6,13 +6,20 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from maple.catalog import family_for, load_dataset, load_family, load_method, load_quantizer, load_task
+from maple.catalog import (
+    family_for,
+    load_dataset,
+    load_family,
+    load_method,
+    load_quantizer,
+    load_task,
+)
 from maple.files import Files
 from maple.plan.cross import Cell, Skip, cross
 from maple.plan.estimate import Estimate, estimate, shape_from_config
 from maple.plan.evaluations import Evaluation, Missing, choose_evaluations
 from maple.plan.resolve import Resolver
-from maple.study import PromptSettings
+from maple.study import ModelRef, PromptSettings
 from maple.study.file import StudySpec
 
 
@@ -41,13 +48,11 @@ class Plan:
 
     def cohorts(self) -> Iterator[Cohort]:
         """The cells grouped by base and quantization, in order of first appearance."""
-        keys = list(dict.fromkeys((c.run.model.name, c.run.quantization) for c in self.cells))
-        for model, quantization in keys:
-            members = [
-                c for c in self.cells
-                if (c.run.model.name, c.run.quantization) == (model, quantization)
-            ]  # fmt: skip
-            yield Cohort(model=model, quantization=quantization, cells=tuple(members))
+        members: dict[tuple[ModelRef, str], list[Cell]] = {}
+        for cell in self.cells:
+            members.setdefault((cell.run.model, cell.run.quantization), []).append(cell)
+        for (model, quantization), cells in members.items():
+            yield Cohort(model=model.name, quantization=quantization, cells=tuple(cells))
 
     def prompt(self) -> PromptSettings:
         """The prompt settings in force: under ``mega`` the training template by default."""
@@ -101,7 +106,7 @@ def make_plan(study: StudySpec, files: Files) -> Plan:
         missing=tuple(missing),
         estimates={c.run.id: _estimate(c, resolver) for c in cells},
         licences=_licences(study),
-        notes=tuple([*resolver.notes, *_unresolved(cells, study)]),
+        notes=(*resolver.notes, *_unresolved(cells, study), *_warmup(study)),
     )
 
 
@@ -150,6 +155,16 @@ def _licences(study: StudySpec) -> dict[str, str]:
     }
     tasks = (*study.evaluate.tasks, *study.evaluate.english)
     return named | {f"task {name}": load_task(name).info.licence for name in tasks}
+
+
+def _warmup(study: StudySpec) -> list[str]:
+    training = study.training
+    if training.max_steps is None or training.warmup_steps < training.max_steps:
+        return []
+    return [
+        f"training.warmup_steps ({training.warmup_steps}) is not below max_steps "
+        f"({training.max_steps}): the learning rate never reaches its value"
+    ]
 
 
 def _unresolved(cells: list[Cell], study: StudySpec) -> list[str]:

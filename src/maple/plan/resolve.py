@@ -12,6 +12,7 @@ from typing import Any
 from maple import atlas, languages
 from maple.catalog import entry_names, load_dataset
 from maple.catalog.contracts import Dataset
+from maple.catalog.load import entry_class
 from maple.errors import CatalogError, SourceError, StudyError, unknown_name
 from maple.files import Files, environment
 from maple.study import Mixture, MixturePart, ModelRef
@@ -77,6 +78,11 @@ class Resolver:
         return Mixture(name=name, parts=tuple(resolved))
 
     def _part(self, mixture: str, name: str, settings: PartSettings) -> MixturePart:
+        known = [*PartSettings.model_fields, *entry_class("datasets", name).model_fields]
+        for key in settings.options:
+            if key not in known:
+                problem = unknown_name("key", key, known)
+                raise StudyError(f"mixture {mixture!r}: {name}: {problem}")
         dataset = load_dataset(name, settings.options)
         chosen = self._languages(mixture, name, dataset, settings)
         return MixturePart(

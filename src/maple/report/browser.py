@@ -22,9 +22,10 @@ PROMPT_CHARACTERS = 1_500
 ANSWER_CHARACTERS = 500
 
 _QUERY = """
-    SELECT eval_id, language, sample_id, gold, prediction, score, text, length(text) AS n_text
-    FROM (
-        SELECT * REPLACE (left(text, {limit}) AS text, left(prediction, {limit}) AS prediction),
+    SELECT * FROM (
+        SELECT eval_id, language, sample_id, gold, score,
+            left(prediction, {limit}) AS prediction, length(prediction) AS n_prediction,
+            left(text, {limit}) AS text, length(text) AS n_text,
             dense_rank() OVER (PARTITION BY language ORDER BY md5(sample_id), sample_id) AS place
         FROM samples
     )
@@ -66,21 +67,15 @@ def _pick_runs(summary: Summary) -> list[str]:
 
 
 def _groups(store: Store, mode: Mode, runs: Sequence[str]) -> list[dict[str, Any]]:
-    shown = {
-        e.eval_id: e
-        for (run, _), e in mode.evaluations.items()
-        if run in runs and e.is_done
-    }
+    shown = {e.eval_id: e for (run, _), e in mode.evaluations.items() if run in runs and e.is_done}
     if not shown:
         return []
-    # One character more than is shown tells a cut text from one that just fits.
-    sql = _QUERY.format(limit=ANSWER_CHARACTERS + 1, most=MOST_SAMPLES)
+    sql = _QUERY.format(limit=ANSWER_CHARACTERS, most=MOST_SAMPLES)
     by_language: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in store.query(sql, eval_ids=set(shown)).to_pylist():
         by_language[row["language"]].append(row)
     return [
-        _group(store, mode, language, rows, shown, runs)
-        for language, rows in by_language.items()
+        _group(store, mode, language, rows, shown, runs) for language, rows in by_language.items()
     ]
 
 
@@ -120,33 +115,21 @@ def _group(
     }
 
 
-def _prompts(
-    store: Store, evaluations: Sequence[StoredEvaluation]
-) -> dict[str, Mapping[str, Any]]:
+def _prompts(store: Store, evaluations: Sequence[StoredEvaluation]) -> dict[str, Mapping[str, Any]]:
     ids = {str(e.spec["prompts"]) for e in evaluations if e.spec.get("prompts")}
-    return {
-        row["sample_id"]: row for i in sorted(ids) for row in store.prompts(i).to_pylist()
-    }
+    return {row["sample_id"]: row for i in sorted(ids) for row in store.prompts(i).to_pylist()}
 
 
 def _answer(row: Mapping[str, Any], options: Sequence[str], run: int) -> dict[str, Any]:
-    text, prediction = row["text"], _option(row["prediction"], options)
+    prediction = _option(row["prediction"] or "", options, row["n_prediction"])
     answer = {"run": run, "answer": prediction, "score": row["score"]}
-    if text is not None and text != row["prediction"]:
-        answer["text"] = _cut_known(text, row["n_text"])
+    if row["text"] is not None and row["text"] != row["prediction"]:
+        answer["text"] = cut(row["text"], ANSWER_CHARACTERS, row["n_text"])
     return answer
 
 
-def _cut_known(text: str, n_characters: int) -> str:
-    """As ``cut``, of a text that the query has cut already."""
-    return cut(text.ljust(n_characters), ANSWER_CHARACTERS) if n_characters > len(text) else cut(
-        text, ANSWER_CHARACTERS
-    )
-
-
-def _option(value: str | None, options: Sequence[str]) -> str:
+def _option(value: str, options: Sequence[str], length: int | None = None) -> str:
     """The text of an option that is named by its index; any other answer as it is."""
-    value = value or ""
     if options and value.isdecimal() and int(value) < len(options):
         return cut(f"{int(value) + 1}. {options[int(value)].strip()}", ANSWER_CHARACTERS)
-    return cut(value, ANSWER_CHARACTERS)
+    return cut(value, ANSWER_CHARACTERS, length)

@@ -24,18 +24,25 @@ def script_json(value: Any) -> Markup:
     text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
     for character, escape in _UNSAFE.items():
         text = text.replace(character, escape)
-    return Markup(text)  # noqa: S704
+    return Markup(text)
 
 
-def cut(text: str, limit: int) -> str:
-    """Returns at most ``limit`` characters of a text, with a mark that says what is missing."""
-    return text if len(text) <= limit else f"{text[:limit]} … [cut: {len(text):,} characters in all]"
+def cut(text: str, limit: int, length: int | None = None) -> str:
+    """Returns at most ``limit`` characters of a text, with a mark where some are missing.
+
+    Args:
+        text: the text, or at least its first ``limit`` characters.
+        limit: characters to keep.
+        length: characters of the whole text; None where ``text`` is the whole.
+    """
+    length = len(text) if length is None else length
+    return text if length <= limit else f"{text[:limit]} … [cut: {length:,} characters in all]"
 
 
 def plotting_library() -> Markup:
     """Returns the minified plotly.js that the plotly package carries, its licence included."""
     file = resources.files("plotly") / "package_data" / "plotly.min.js"
-    return Markup(file.read_text(encoding="utf-8"))  # noqa: S704
+    return Markup(file.read_text(encoding="utf-8"))
 
 
 def content_security_policy(scripts: Iterable[str]) -> str:

@@ -34,8 +34,10 @@ class Figure:
     """Pixels."""
     data: Sequence[Mapping[str, Any]]
     layout: Mapping[str, Any]
-    group: str = ""
-    """What a control switches: ``rank`` and ``bits`` panels; empty for the rest."""
+    factor: str = ""
+    """``rank`` or ``bits`` for a panel of curves; empty for the rest."""
+    task: str = ""
+    """The task that a panel shows."""
 
     def as_json(self) -> dict[str, Any]:
         """What the page's script needs to draw it."""
@@ -63,14 +65,16 @@ def forest(summary: Summary) -> Figure | None:
     return Figure(
         id="forest",
         title=f"Change from the untouched base, {group_name(group)}, by tuned run",
-        description="; ".join(
-            f"{summary.labels[d.run_id]}, {d.task}: {signed(d.delta)} {limits(d.low, d.high)}"
-            for d in deltas
-        ),
+        description="; ".join(f"{summary.labels[d.run_id]}, {d.task}: {_say(d)}" for d in deltas),
         height=90 + len(order) * max(30, 15 * len(shown) + 12),
         data=traces,
         layout={
-            "xaxis": {"title": {"text": "points"}, "zeroline": True, "automargin": True},
+            "xaxis": {
+                "title": {"text": "points"},
+                "rangemode": "tozero",
+                "zeroline": True,
+                "automargin": True,
+            },
             "yaxis": {
                 "tickvals": list(range(len(rows))),
                 "ticktext": rows,
@@ -141,6 +145,7 @@ def _forest_trace(
 ) -> dict[str, Any]:
     is_mean = number == len(shown) - 1 and len(shown) != 1
     step = 0.72 / max(len(shown), 1)
+    symbol = "diamond" if is_mean else SYMBOLS[number % len(SYMBOLS)]
     offset = (number - (len(shown) - 1) / 2) * step
     return {
         "type": "scatter",
@@ -157,13 +162,23 @@ def _forest_trace(
             "width": 0,
         },
         "marker": {
-            "symbol": "diamond" if is_mean else SYMBOLS[number % len(SYMBOLS)],
+            "symbol": [symbol if _is_complete(d) else f"{symbol}-open" for d in deltas],
             "size": 11 if is_mean else 8,
             "color": "var:ink" if is_mean else f"var:series-{number % N_COLOURS + 1}",
         },
-        "text": [f"{signed(d.delta)} {limits(d.low, d.high)}, n = {d.n:,}" for d in deltas],
+        "text": [f"{_say(d)}, n = {d.n:,}" for d in deltas],
         "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
     }
+
+
+def _is_complete(delta: Delta) -> bool:
+    return delta.n_languages == delta.n_languages_planned
+
+
+def _say(delta: Delta) -> str:
+    some = f", {delta.n_languages} of {delta.n_languages_planned} languages"
+    partial = "" if _is_complete(delta) else some
+    return f"{signed(delta.delta)} {limits(delta.low, delta.high)}{partial}"
 
 
 def _spread(n: int, most: int) -> list[int]:

@@ -79,9 +79,7 @@ def _levels(factor: str, levels: Sequence[str]) -> str:
 
 
 def _without_base(summary: Summary) -> str:
-    best = max(
-        (m for m in summary.estimates.means if m.group == "all"), key=lambda m: m.score
-    )
+    best = max((m for m in summary.estimates.means if m.group == "all"), key=lambda m: m.score)
     return (
         "No run has an untouched base of the same model with answers to the same samples, so no "
         f"change can be stated. The highest mean over languages is {points(best.score)} "
@@ -96,9 +94,7 @@ def _tuning(summary: Summary) -> str:
         return ""
     where = f"the languages {group_name(group)}" if group == "non-english" else group_name(group)
     verdict = (
-        "."
-        if is_told_apart(effect)
-        else ": the tuned runs cannot be told from the untouched base."
+        "." if is_told_apart(effect) else ": the tuned runs cannot be told from the untouched base."
     )
     return (
         f"Averaged over {plural(effect.n_contrasts, 'tuned run')}, "
@@ -131,7 +127,7 @@ def _counted(planned: Sequence[object], parts: Sequence[str]) -> str:
 
 
 def _why(summary: Summary) -> str:
-    counts = Counter(run.status for run in summary.runs if not run.cell.is_base)
+    counts: Counter[str] = Counter(run.status for run in summary.runs if not run.cell.is_base)
     names = {"failed": "failed", "unfinished": "unfinished", "missing": "not started"}
     parts = [f"{counts[status]} {name}" for status, name in names.items() if counts[status]]
     return f" ({', '.join(parts)})" if parts else ""
@@ -139,7 +135,9 @@ def _why(summary: Summary) -> str:
 
 def _best(summary: Summary, effects: Sequence[Delta]) -> str:
     best = max(effects, key=lambda d: d.delta)
-    caution = f", the highest of {len(effects)} and so a little flattered" if len(effects) > 2 else ""
+    caution = (
+        f", the highest of {len(effects)} and so a little flattered" if len(effects) > 2 else ""
+    )
     return (
         f"the highest estimate is {summary.labels[best.run_id]} at {signed(best.delta)} "
         f"{limits(best.low, best.high)}{caution}"

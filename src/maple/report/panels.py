@@ -11,7 +11,7 @@ from maple.report.figures import N_COLOURS, SYMBOLS, Figure
 from maple.report.wording import bits_name, group_name, limits, plural, points, score_limits, signed
 
 Factor = Literal["rank", "bits"]
-_QUANTITIES = ("delta", "score")
+_UNITS = {"delta": "change from the base in points", "score": "score in points"}
 
 
 def curve_panels(summary: Summary, factor: Factor) -> list[Figure]:
@@ -69,22 +69,24 @@ def _panel(
 ) -> Figure:
     task, group = here[0].task, here[0].group
     same_task = [p for p in every if p.task == task]
+    quantity = "delta" if any(p.quantity == "delta" for p in here) else "score"
     n_languages = max(p.n_languages_planned for p in here)
     count = "" if group == "all" else f", {plural(n_languages, 'language')}"
     return Figure(
         id=f"{factor}-{number}",
-        title=f"{task}: {group_name(group)}{count}",
-        description="; ".join(_say(p) for p in here if p.quantity == "delta")
-        or "; ".join(_say(p) for p in here),
+        title=f"{group_name(group)}{count}",
+        description=f"{task}, {_UNITS[quantity]}: "
+        + "; ".join(_say(p) for p in here if p.quantity == quantity),
         height=270,
         data=[_trace(factor, line, every) for line in _lines(here, factor)],
         layout={
             "xaxis": _axis(factor, every),
             "yaxis": {"automargin": True},
-            "ranges": {q: _range([p for p in same_task if p.quantity == q]) for q in _QUANTITIES},
+            "ranges": {q: _range([p for p in same_task if p.quantity == q]) for q in _UNITS},
             "showlegend": False,
         },
-        group=factor,
+        factor=factor,
+        task=task,
     )
 
 

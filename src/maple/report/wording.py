@@ -88,9 +88,7 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
-def _scaled(
-    value: float | None, units: Sequence[tuple[float, str]], smallest: str = ""
-) -> str:
+def _scaled(value: float | None, units: Sequence[tuple[float, str]], smallest: str = "") -> str:
     if value is None:
         return NOTHING
     for factor, unit in units:

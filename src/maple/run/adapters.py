@@ -96,7 +96,9 @@ def read_card(directory: Path) -> dict[str, Any]:
     )
 
 
-def check_match(card: dict[str, Any], directory: Path, model: ModelRef, quantization: str) -> str | None:
+def check_match(
+    card: dict[str, Any], directory: Path, model: ModelRef, quantization: str
+) -> str | None:
     """Compares an adapter's origin with the base it is asked to run on.
 
     Returns:

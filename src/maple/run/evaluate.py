@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class EvaluationRequest:
     quantization: str | None = None
     """None: what the adapters were trained on, else the checkpoint's own precision."""
     evaluations: tuple[Evaluation, ...] = ()
-    prompt: PromptSettings = PromptSettings()
+    prompt: PromptSettings = field(default_factory=PromptSettings)
     split: str | None = None
     limit: int | None = None
     batch_size: int | None = None
@@ -75,7 +75,9 @@ def evaluate_models(
     return StudyOutcome(out, len(runs), ())
 
 
-def _score(run: RunSpec, subject: tuple[Path, dict[str, Any]] | None, context: CohortContext) -> None:
+def _score(
+    run: RunSpec, subject: tuple[Path, dict[str, Any]] | None, context: CohortContext
+) -> None:
     if subject is None:
         score_model(context.base.model, run.id, "none", context)
         return

@@ -92,7 +92,11 @@ def load_model(model: ModelRef, quantization: str, files: Files) -> LoadedBase:
     directory = Resolver(files).model_directory(model)
     source = directory or files.hub.snapshot(model.name, model.revision)
     return load_base(
-        str(source), quantization=quantization, device=select_device(), family=model.family
+        str(source),
+        quantization=quantization,
+        device=select_device(),
+        name=None if directory else model.name,
+        family=model.family,
     )
 
 

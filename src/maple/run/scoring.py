@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from maple.evaluate import Engine, PreparedTask, score_batches
 from maple.records import SampleRecord
 from maple.run.context import CohortContext
-from maple.study import EvalSpec
+from maple.study import DecodingSettings, EvalSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +55,8 @@ def evaluation_spec(prepared: PreparedTask, run_id: str, adapter: str) -> EvalSp
         data=prepared.data,
         split=prepared.split,
         prompt=prepared.prompt,
-        decoding=prepared.decoding,
+        # Decoding settings do not touch a ranking, so they are no part of its identity.
+        decoding=DecodingSettings() if prepared.encoded[0].options else prepared.decoding,
     )
 
 
@@ -72,9 +73,7 @@ def _score_task(
     waiting: list[SampleRecord] = []
     value = 0.0
     said = began = time.monotonic()
-    for rows in score_batches(
-        engine, prepared, eval_id=spec.id, run_id=spec.run_id, stored=stored
-    ):
+    for rows in score_batches(engine, prepared, eval_id=spec.id, run_id=spec.run_id, stored=stored):
         waiting += rows
         value += sum(r.score for r in rows)
         context.progress.advance(len(rows))

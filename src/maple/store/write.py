@@ -158,7 +158,9 @@ class StoreWriter:
         content = [asdict(r) | {"metrics": list(r.metrics.items())} for r in rows]
         self._table(folder / f"part-{first:06d}-{len(rows)}.parquet", content, SAMPLE_SCHEMA)
 
-    def finish_evaluation(self, eval_id: str, *, samples: int, limit: int | None, seconds: float) -> None:
+    def finish_evaluation(
+        self, eval_id: str, *, samples: int, limit: int | None, seconds: float
+    ) -> None:
         """Marks every sample up to ``limit`` as answered."""
         content = {"samples": samples, "limit": limit, "seconds": round(seconds, 3)}
         self._json(self.layout.evaluation(eval_id) / "done", content)

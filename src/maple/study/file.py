@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from maple.errors import StudyError, unknown_name
 from maple.study.spec import DecodingSettings, Frozen, ModelRef, Scalar, Template, TrainingSettings
@@ -14,15 +23,22 @@ from maple.study.spec import DecodingSettings, Frozen, ModelRef, Scalar, Templat
 ParameterGrid = dict[str, Any]
 
 
+def _listed(value: Any) -> Any:
+    """One value where a list is expected stands for a list of one."""
+    return value if isinstance(value, list | tuple) or value is None else [value]
+
+
 class PartSettings(Frozen):
     """One data set inside a mixture; keys beyond weight and languages are its options."""
 
-    model_config = {"frozen": True, "extra": "allow"}
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     weight: Annotated[float, Field(gt=0)] = 1.0
     languages: tuple[str, ...] = Field(
         (), description="Languages to take; none stated: all the data set has."
     )
+
+    _languages = field_validator("languages", mode="before")(_listed)
 
     @property
     def options(self) -> dict[str, Scalar]:
@@ -52,6 +68,46 @@ class EvaluateSettings(Frozen):
         None, description="Samples per task and language; None: the whole split."
     )
 
+    _lists = field_validator("tasks", "english", mode="before")(_listed)
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _list_languages(cls, value: Any) -> Any:
+        return value if value == "all" else _listed(value)
+
+
+# What an editor should accept is the file's short form, not the checked value's.
+_MODELS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"anyOf": [{"type": "string"}, ModelRef.model_json_schema()]},
+}
+_METHODS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 1,
+                "additionalProperties": {"type": ["object", "null"]},
+            },
+        ]
+    },
+}
+_MIXTURES_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {
+            "anyOf": [{"type": "number", "exclusiveMinimum": 0}, PartSettings.model_json_schema()]
+        },
+    },
+}
+
 
 class StudySpec(Frozen):
     """A whole question: every factor and its levels, crossed by the plan."""
@@ -59,13 +115,19 @@ class StudySpec(Frozen):
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
     description: str = ""
     data: str = Field("hub", description="hub, atlas, or a directory of upstream release files.")
-    models: tuple[ModelRef, ...] = Field(min_length=1)
-    methods: tuple[tuple[str, ParameterGrid], ...] = Field(min_length=1)
+    models: Annotated[tuple[ModelRef, ...], WithJsonSchema(_MODELS_SCHEMA)] = Field(min_length=1)
+    methods: Annotated[tuple[tuple[str, ParameterGrid], ...], WithJsonSchema(_METHODS_SCHEMA)] = (
+        Field(min_length=1)
+    )
     quantization: tuple[str, ...] = ("bf16",)
-    mixtures: dict[str, dict[str, PartSettings]] = Field(default_factory=dict)
+    mixtures: Annotated[dict[str, dict[str, PartSettings]], WithJsonSchema(_MIXTURES_SCHEMA)] = (
+        Field(default_factory=dict)
+    )
     training: TrainingSettings = TrainingSettings()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = (0,)
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    _lists = field_validator("quantization", "seeds", mode="before")(_listed)
 
     @field_validator("models", mode="before")
     @classmethod
@@ -103,12 +165,16 @@ def _method_pair(entry: Any) -> Any:
             return (name, grid or {})
     if isinstance(entry, list | tuple) and len(entry) == 2:
         return entry
-    raise ValueError(f"{entry!r} is not a method: write its name, or one 'name: {{parameter: value}}'")
+    raise ValueError(
+        f"{entry!r} is not a method: write its name, or one 'name: {{parameter: value}}'"
+    )
 
 
 def _weighed(name: str, parts: Any) -> Any:
     if not isinstance(parts, dict) or not parts:
-        raise ValueError(f"mixture {name!r} is empty: name at least one data set, 'dataset: weight'")
+        raise ValueError(
+            f"mixture {name!r} is empty: name at least one data set, 'dataset: weight'"
+        )
     return {
         dataset: {"weight": part} if isinstance(part, int | float) else (part or {})
         for dataset, part in parts.items()
@@ -125,13 +191,16 @@ def load_study(path: Path) -> StudySpec:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise StudyError(f"{path}: no such study file. `maple init` writes one to start from.") from None
+        raise StudyError(
+            f"{path}: no such study file. `maple init` writes one to start from."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     try:
         content = yaml.load(text, Loader=_UniqueKeyLoader)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a date such as 2024-13-45, which PyYAML takes for one.
         raise StudyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise StudyError(f"{path}: a study is a mapping of keys (name, models, methods, ...).")
@@ -147,7 +216,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} cannot be a key", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} is given twice", key_node.start_mark
@@ -166,7 +239,7 @@ def _explain(path: Path, root: Any, error: ValidationError) -> str:
         return f"{where}: {unknown_name('key', str(location[-1]), known)} (in {key})"
     if first["type"] == "missing":
         return f"{where}: the key {key!r} is missing. `maple init` shows a complete study."
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     given = first.get("input")
     shown = f" = {given!r}" if not isinstance(given, dict | list | BaseModel) else ""
     return f"{where}: {key}{shown}: {message}."
@@ -185,7 +258,9 @@ def _line_of(node: Any, location: list[str | int]) -> int:
             if pair is None:
                 break
             line, node = pair[0].start_mark.line, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        elif (
+            isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value)
+        ):
             node = node.value[part]
             line = node.start_mark.line
         else:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 LOOP_VERSION = 1
 """Raised whenever the training loop's numbers change; a golden-curve test forces it."""
@@ -24,6 +24,15 @@ class Frozen(BaseModel):
     """The base of every specification: immutable, strict about unknown keys, hashable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML reads yes and on as true, and Python's int() would make it 1.
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field and "bool" not in str(field.annotation):
+            raise ValueError("yes, no, on, off, true and false are not a value here")
+        return value
 
     def __hash__(self) -> int:
         return hash(canonical_json(self))
@@ -112,7 +121,9 @@ class TrainingSettings(Frozen):
 
     def identity(self) -> dict[str, Any]:
         """The settings that change the numbers; memory and speed knobs are left out."""
-        return self.model_dump(mode="json", exclude={"gradient_checkpointing", "micro_batch_tokens"})
+        return self.model_dump(
+            mode="json", exclude={"gradient_checkpointing", "micro_batch_tokens"}
+        )
 
 
 class RunSpec(Frozen):

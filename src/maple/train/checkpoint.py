@@ -112,7 +112,9 @@ def unpack_state(
     torch.set_rng_state(tensors["generator/cpu"])
     if "generator/cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["generator/cuda"])
-    hook_tensors = {k.removeprefix("hooks/"): v for k, v in tensors.items() if k.startswith("hooks/")}
+    hook_tensors = {
+        k.removeprefix("hooks/"): v for k, v in tensors.items() if k.startswith("hooks/")
+    }
     hooks.load_state_dict(hook_tensors | header["hooks"])
     return int(header["step"]), [CurveRow(**row) for row in header["curve"]]
 
@@ -126,8 +128,10 @@ def _optimizer_state(
         kind, _, owner = rest.partition("/")
         if group == "optimizer" and owner == name:
             # AdamW's step counter stays where torch put it: fused on the device, else the CPU.
-            state[kind] = value if value.dim() == 0 and parameter.device.type == "cpu" else value.to(
-                parameter.device
+            state[kind] = (
+                value
+                if value.dim() == 0 and parameter.device.type == "cpu"
+                else value.to(parameter.device)
             )
     return state
 

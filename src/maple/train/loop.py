@@ -66,7 +66,8 @@ def train_run(
     """
     optimizer = _optimizer(model, method, settings)
     hooks = method.hooks(model, total_steps)
-    done, curve = 0, []
+    done = 0
+    curve: list[CurveRow] = []
     pace = CheckpointPace()
     stored = checkpoints.load() if checkpoints else None
     if stored is not None:
@@ -194,7 +195,9 @@ def _row(
     )
 
 
-def _optimizer(model: nn.Module, method: Method, settings: TrainingSettings) -> torch.optim.Optimizer:
+def _optimizer(
+    model: nn.Module, method: Method, settings: TrainingSettings
+) -> torch.optim.Optimizer:
     import torch
 
     groups = method.parameter_groups(model, settings.learning_rate)

@@ -22,7 +22,7 @@ class MultiAlpaca(Dataset):
 
     info = DatasetInfo(
         # The card on the Hub; the GitHub release states none for the data.
-        licence="not stated for the data in its repository; Apache-2.0 on its Hub card (generated with OpenAI models)",
+        licence="Apache-2.0 on its Hub card, none in its repository (OpenAI-generated)",
         source="https://github.com/DAMO-NLP-MT/PolyLM",
         hub="DAMO-NLP-MT/multialpaca",
         languages={

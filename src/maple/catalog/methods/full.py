@@ -18,7 +18,7 @@ class Full(Method):
     def conflict(self, quantizer: Quantizer, family: ModelFamily) -> str | None:
         """Integer weights have no gradient."""
         if quantizer.bits < 16:
-            return f"full fine-tuning updates the weights, and {quantizer.bits}-bit weights have no gradient"
+            return f"full trains the weights themselves, and {quantizer.bits}-bit weights cannot be"
         return None
 
     def trainable_parameters(self, shape: Shape, family: ModelFamily) -> int | None:

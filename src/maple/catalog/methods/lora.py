@@ -65,9 +65,11 @@ class Lora(Method):
             task_type="CAUSAL_LM",
         )
         try:
-            wrapped: nn.Module = get_peft_model(model, config)  # type: ignore[arg-type]
+            wrapped: nn.Module = get_peft_model(model, config)
         except ValueError as error:
-            known = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if not list(m.children())})
+            known = sorted(
+                {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if not list(m.children())}
+            )
             raise TrainingError(
                 f"lora found no module named {targets} in the base. Its modules: {known}. "
                 "Set targets to a list of names."

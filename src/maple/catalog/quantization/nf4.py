@@ -39,7 +39,7 @@ class Nf4(Quantizer):
         forward without gradients; the repacked layer's product has no backward, so whatever is
         trained after a scoring pass would receive no gradient through it.
         """
-        from bitsandbytes.nn import Linear4bit
+        from bitsandbytes.nn.modules import Linear4bit
 
         for module in model.modules():
             if isinstance(module, Linear4bit):
