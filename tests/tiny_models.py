@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maple.catalog.contracts import Conversation
-from maple.data import ExamplePool
+from maple.base import LoadedBase
+from maple.catalog.contracts import AttachContext, Conversation, Method
+from maple.data import ExamplePool, StepSchedule
 from maple.study import TrainingSettings
+from maple.train import TrainResult, train_run
 
 TEXTS = {
     "eng_Latn": ["Name the capital of Kenya.", "The capital of Kenya is Nairobi.", "Add 3 and 4."],
@@ -24,7 +26,6 @@ TEXTS = {
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2")
 VOCABULARY = 640
-EXAMPLES = 16
 
 
 def train_tokenizer(directory: Path) -> None:
@@ -121,3 +122,27 @@ def settings(**changes: Any) -> TrainingSettings:
         "scheduler": "constant",
     }
     return TrainingSettings(**(small | changes))
+
+
+def train_on(
+    base: LoadedBase, method: Method, trained: TrainingSettings, *, seed: int = 0, **arguments: Any
+) -> tuple[Any, TrainResult]:
+    """Attaches and trains as a study's run does; returns the adapted model and its curve."""
+    import torch
+
+    schedule = StepSchedule(
+        make_pools(), trained, seed=seed, tokenizer=base.tokenizer, family=base.family
+    )
+    torch.manual_seed(seed)
+    context = AttachContext(family=base.family, quantizer=base.quantizer, seed=seed)
+    model = method.attach(base.model, context)
+    result = train_run(
+        model,
+        base,
+        method,
+        settings=trained,
+        total_steps=schedule.total_steps,
+        micro_batches=schedule.micro_batches,
+        **arguments,
+    )
+    return model, result

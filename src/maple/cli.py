@@ -192,6 +192,7 @@ def evaluate(
         allow_mismatch=allow_mismatch,
     )
     outcome = evaluate_models(request, files, out, progress=Progress(_console()))
+    _fail_with(outcome)
     print(f"scores: {outcome.out}")
 
 

@@ -1,14 +1,22 @@
 """The base model: loaded once, frozen, quantized; and what training and scoring share of it."""
 
 from maple.base.head import label_logits
-from maple.base.load import LoadedBase, compute_context, load_base
+from maple.base.load import (
+    LoadedBase,
+    compute_context,
+    count_parameters,
+    let_autocast_choose,
+    load_base,
+)
 from maple.base.machine import describe_machine, peak_memory_bytes, select_device
 
 __all__ = [
     "LoadedBase",
     "compute_context",
+    "count_parameters",
     "describe_machine",
     "label_logits",
+    "let_autocast_choose",
     "load_base",
     "peak_memory_bytes",
     "select_device",

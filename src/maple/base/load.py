@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from maple.errors import MapleError, SourceError, TrainingError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -89,6 +91,29 @@ def load_base(
     chosen = load_family(family) if family else family_for(model_type=config.model_type)
     prepared: Any = quantizer.prepare(model)
     return LoadedBase(prepared, tokenizer, chosen, quantizer, device, dtype)
+
+
+def let_autocast_choose(model: nn.Module, base: LoadedBase) -> None:
+    """Stops adapter layers from lifting their inputs to float32 before autocast lowers them again.
+
+    The numbers are the same; on a bfloat16 base it saves two conversions per adapted layer.
+    """
+    import torch
+
+    for module in model.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            vars(module)["cast_input_dtype_enabled"] = base.dtype == torch.float32
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Trainable and total parameters; a packed 4-bit weight counts as what it was packed from."""
+    trainable = total = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        shape = getattr(state, "shape", None) or parameter.shape
+        total += math.prod(shape)
+        trainable += parameter.numel() if parameter.requires_grad else 0
+    return trainable, total
 
 
 def compute_context(base: LoadedBase) -> AbstractContextManager[Any]:

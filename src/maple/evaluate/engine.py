@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from maple.base import LoadedBase, compute_context, label_logits
+from maple.base import LoadedBase, compute_context, label_logits, let_autocast_choose
 from maple.catalog.contracts import GenerationResponse, RankingResponse
 from maple.evaluate.batches import halving
 from maple.evaluate.encode import EncodedRequest
@@ -31,6 +31,7 @@ class Engine:
     def __init__(self, model: nn.Module, base: LoadedBase) -> None:
         self.model = model.eval()
         self.base = base
+        let_autocast_choose(model, base)
         self._pad = int(base.tokenizer.pad_token_id or 0)
 
     def loglikelihoods(self, requests: Sequence[EncodedRequest]) -> list[RankingResponse]:

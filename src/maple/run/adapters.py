@@ -80,10 +80,7 @@ def read_card(directory: Path) -> dict[str, Any]:
     for name in ("maple.json", "adapter_config.json"):
         path = directory / name
         if path.is_file():
-            try:
-                content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            except json.JSONDecodeError as error:
-                raise SourceError(f"{path}: not valid JSON: {error}") from error
+            content = _read_object(path)
             if name == "maple.json":
                 return content
             peft_type = str(content.get("peft_type", "unknown")).lower()
@@ -92,38 +89,44 @@ def read_card(directory: Path) -> dict[str, Any]:
                 "method": {"name": peft_type, "parameters": {"rank": content.get("r")}},
             }
     raise SourceError(
-        f"{directory} is no adapter: it has neither maple.json nor adapter_config.json."
+        f"{directory} is no adapter: it has neither maple.json nor adapter_config.json. Name a "
+        "directory that PEFT or Maple has written, for example runs/<id>/adapter of a store."
     )
 
 
-def check_match(
-    card: dict[str, Any], directory: Path, model: ModelRef, quantization: str
-) -> str | None:
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{path}: not valid JSON: {error}. Copy the adapter again.") from error
+    if not isinstance(content, dict) or (path.name == "maple.json" and "method" not in content):
+        raise SourceError(f"{path}: not what Maple writes there. Copy the adapter again.")
+    return content
+
+
+def check_match(card: dict[str, Any], model: ModelRef, quantization: str) -> str | None:
     """Compares an adapter's origin with the base it is asked to run on.
 
     Returns:
-        None when they match as far as is recorded, else a sentence that says how they differ.
-
-    Raises:
-        MismatchError: never here; the caller decides whether a mismatch was asked for.
+        None when they match as far as is recorded, else how they differ: "trained on ...".
     """
     base, revision = card.get("base"), card.get("base_revision")
-    if revision is not None and model.revision is not None and revision != model.revision:
-        return (
-            f"adapter {directory} was trained on {base} at {revision}, not on {model.name} at "
-            f"{model.revision}"
-        )
-    if revision is None and base and Path(str(base)).name != Path(model.name).name:
-        return f"adapter {directory} was trained on {base}, not on {model.name}"
+    if revision is not None and model.revision is not None:
+        if revision != model.revision:
+            return (
+                f"trained on {base} at {revision}, not on {model.name} at {model.revision}"
+            )
+    elif base and Path(str(base)).name != Path(model.name).name:
+        return f"trained on {base}, not on {model.name}"
     trained_bits = card.get("quantization")
     if trained_bits is not None and trained_bits != quantization:
-        return f"adapter {directory} was trained on {trained_bits}, not on {quantization}"
+        return f"trained on {trained_bits}, not on {quantization}"
     return None
 
 
-def refuse(mismatch: str) -> MismatchError:
+def refuse(directory: Path, mismatch: str) -> MismatchError:
     """Words the refusal of a mismatch."""
     return MismatchError(
-        f"{mismatch}. Scores of another pair would not be this adapter's. Name the right model or "
+        f"adapter {directory} was {mismatch}. Scores of another pair would not be this adapter's. Name the right model or "
         "--quantization, or pass --allow-mismatch to score it all the same; the result is labelled."
     )

@@ -35,17 +35,26 @@ class CohortContext:
 
     def schedule(self, mixture: Mixture, settings: TrainingSettings, seed: int) -> StepSchedule:
         """The batches of one run; files are read and examples tokenized once for all runs."""
-        key = content_id(mixture.model_dump(mode="json", exclude={"name"}))
-        if key not in self.pools:
-            self.pools[key] = load_pools(mixture, self.files)
         return StepSchedule(
-            self.pools[key],
+            self.read(mixture),
             settings,
             seed=seed,
             tokenizer=self.base.tokenizer,
             family=self.base.family,
             cache=self.tokens,
         )
+
+    def read(self, mixture: Mixture) -> list[ExamplePool]:
+        """The examples of a mixture, read at the first call.
+
+        Raises:
+            DataError: a file breaks its format, or the mixture is empty.
+            SourceError: a file cannot be had.
+        """
+        key = content_id(mixture.model_dump(mode="json", exclude={"name"}))
+        if key not in self.pools:
+            self.pools[key] = load_pools(mixture, self.files)
+        return self.pools[key]
 
     def untouched(self) -> tuple[list[torch.Tensor], float]:
         """Probe logits of the base alone and their repeat noise.

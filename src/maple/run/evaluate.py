@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from maple.files import Files
 from maple.plan import Evaluation, Resolver
 from maple.run.adapters import check_match, detach, load_alive, read_card, refuse
 from maple.run.context import CohortContext
-from maple.run.local import StudyOutcome, load_model, prepare_tasks
+from maple.run.local import StudyOutcome, attempt, load_model, prepare_tasks
 from maple.run.progress import Progress
 from maple.run.scoring import score_model
 from maple.store.write import StoreWriter, open_for_writing, sha256_of_directory
@@ -49,15 +50,15 @@ def evaluate_models(
         MismatchError: an adapter of another base or other bits, unless allowed.
         SourceError: a directory that is no adapter; a model that cannot be had.
     """
-    model = Resolver(files).model(ModelRef(name=request.model))
     cards = [(path, read_card(path)) for path in request.adapters]
+    model = _resolve(ModelRef(name=request.model), files)
     quantization = _quantization(request, [card for _, card in cards], model, files)
-    mismatches = [check_match(card, path, model, quantization) for path, card in cards]
-    for mismatch in mismatches:
+    mismatches = [check_match(card, model, quantization) for _, card in cards]
+    for path, mismatch in zip(request.adapters, mismatches, strict=True):
         if mismatch and not request.allow_mismatch:
-            raise refuse(mismatch)
+            raise refuse(path, mismatch)
         if mismatch:
-            progress.say(f"note: {mismatch}")
+            progress.say(f"note: adapter {path} was {mismatch}")
     runs = [_subject(c, p, model, quantization, m)
             for (p, c), m in zip(cards, mismatches, strict=True)]  # fmt: skip
     if not runs:
@@ -67,12 +68,21 @@ def evaluate_models(
         base = load_model(model, quantization, files)
         context = _context(request, base, files, store, progress)
         environment = describe_machine(base.device)
+        failures: list[tuple[str, str]] = []
         for index, run in enumerate(runs):
             progress.say(run.label)
             store.begin_run(run, environment)
-            _score(run, cards[index] if cards else None, context)
-            store.finish_run(run.id, None, [])
-    return StudyOutcome(out, len(runs), ())
+            subject = cards[index] if cards else None
+            failures += attempt(run, partial(_score, run, subject, context), store, progress)
+    return StudyOutcome(out, len(runs) - len(failures), tuple(failures))
+
+
+def _resolve(model: ModelRef, files: Files) -> ModelRef:
+    """The model with its commit, so that a first and a second call mean the same run."""
+    resolver = Resolver(files)
+    if resolver.model_directory(model) is None:
+        files.hub.resolve_model(model.name, model.revision)
+    return resolver.model(model)
 
 
 def _score(
@@ -80,6 +90,7 @@ def _score(
 ) -> None:
     if subject is None:
         score_model(context.base.model, run.id, "none", context)
+        context.store.finish_run(run.id, None, [])
         return
     path, card = subject
     model = load_alive(_method(card), path, str(path), context)
@@ -87,6 +98,7 @@ def _score(
         score_model(model, run.id, sha256_of_directory(path), context)
     finally:
         detach(model, context.base)
+    context.store.finish_run(run.id, None, [])
 
 
 def _method(card: dict[str, Any]) -> Method:

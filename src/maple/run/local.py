@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from maple.run.cell import run_cell
 from maple.run.context import CohortContext
 from maple.run.fetch import fetch_study
 from maple.run.progress import Progress
+from maple.run.scoring import is_complete
 from maple.store.write import StoreWriter, open_for_writing
 from maple.study import ModelRef, RunSpec
 from maple.study.file import StudySpec
@@ -122,27 +124,48 @@ def _run_cohort(
     progress: Progress,
 ) -> tuple[int, list[tuple[str, str]]]:
     runs = [cell.run for cell in cohort.cells]
-    progress.say(f"{cohort.model} · {cohort.quantization}: {len(runs)} runs")
+    wanted = _task_requests(plan, limit)
+    name = f"{cohort.model} · {cohort.quantization}: {len(runs)} runs"
+    if all(is_complete(run, wanted, plan.prompt(), files, store) for run in runs):
+        progress.say(f"{name}, stored already")
+        return len(runs), []
+    progress.say(name)
     try:
         base = load_model(runs[0].model, cohort.quantization, files)
     except MapleError as error:
         return 0, [_fail(run, "load", error, store, progress) for run in runs]
     context = CohortContext(base=base, files=files, store=store, progress=progress)
-    context.prepared = prepare_tasks(_task_requests(plan, limit), files, _encoder(base, plan))
+    context.prepared = prepare_tasks(wanted, files, _encoder(base, plan))
+    for run in runs:
+        # All data is read before anything is trained: a broken line ends the study here.
+        if run.mixture is not None and not store.is_run_done(run.id):
+            context.read(run.mixture)
     environment = describe_machine(base.device)
-    failures = []
+    failures: list[tuple[str, str]] = []
     for number, run in enumerate(runs, start=1):
         progress.say(f"[{number}/{len(runs)}] {run.label} ({run.id})")
         store.begin_run(run, environment)
-        try:
-            run_cell(run, context)
-            store.clear_failure(run.id)
-        except StoreError:
-            raise
-        except Exception as error:
-            # One run's failure is a result of the study: stored, reported, and not the end.
-            failures.append(_fail(run, "run", error, store, progress))
+        failures += attempt(run, partial(run_cell, run, context), store, progress)
     return len(runs) - len(failures), failures
+
+
+def attempt(
+    run: RunSpec, work: Callable[[], None], store: StoreWriter, progress: Progress
+) -> list[tuple[str, str]]:
+    """Does a run's work; a failure is stored, and returned as its label and error.
+
+    Raises:
+        StoreError: nothing can be stored, so nothing else need be tried.
+    """
+    try:
+        work()
+        store.clear_failure(run.id)
+    except StoreError:
+        raise
+    except Exception as error:
+        # One run's failure is a result of the study: stored, reported, and not the end.
+        return [_fail(run, "run", error, store, progress)]
+    return []
 
 
 def _fail(

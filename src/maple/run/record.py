@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from maple.data import StepSchedule
+from maple.errors import TrainingError
 from maple.records import CurveRow, TrainRecord
 from maple.run.progress import Progress
 from maple.store.write import StoreWriter, sha256_of_directory
@@ -21,12 +23,34 @@ class RunCheckpoints:
     run_id: str
 
     def load(self) -> bytes | None:
-        """The last checkpoint, or None."""
-        return self.store.load_checkpoint(self.run_id)
+        """The last checkpoint, or None.
+
+        Raises:
+            TrainingError: the file is truncated or no checkpoint.
+        """
+        state = self.store.load_checkpoint(self.run_id)
+        if state is not None and not _is_whole(state):
+            path = self.store.layout.checkpoint(self.run_id)
+            raise TrainingError(
+                f"{path} is broken: it is no whole checkpoint. Delete it and run the same command "
+                "again; this run then starts from its first step."
+            )
+        return state
 
     def save(self, state: bytes) -> None:
         """Replaces the checkpoint in one step."""
         self.store.save_checkpoint(self.run_id, state)
+
+
+def _is_whole(state: bytes) -> bool:
+    """Whether a safetensors blob is as long as its header says."""
+    start = 8 + int.from_bytes(state[:8], "little")
+    try:
+        header = json.loads(state[8:start])
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name[0] != "_"]
+        return "maple" in header["__metadata__"] and start + max(ends) == len(state)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return False
 
 
 def show_steps(progress: Progress, total_steps: int) -> Callable[[CurveRow, int], None]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from maple.catalog import load_task
+from maple.catalog.contracts import GenerationRequest
 from maple.evaluate import Engine, PreparedTask, score_batches
+from maple.evaluate.prepare import TaskRequest
+from maple.files import Files
 from maple.records import SampleRecord
+from maple.run.adapters import adapter_hash
 from maple.run.context import CohortContext
-from maple.study import DecodingSettings, EvalSpec
+from maple.store.write import StoreWriter
+from maple.study import DecodingSettings, EvalSpec, PromptSettings, RunSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +49,44 @@ def is_scored(run_id: str, adapter: str, context: CohortContext) -> bool:
         context.store.has_all(evaluation_spec(p, run_id, adapter).id, len(p.samples))
         for p in context.prepared
     )
+
+
+def is_complete(
+    run: RunSpec,
+    wanted: Sequence[TaskRequest],
+    prompt: PromptSettings,
+    files: Files,
+    store: StoreWriter,
+) -> bool:
+    """Whether nothing is left to do for a run, told without loading its base."""
+    if not store.is_run_done(run.id) or store.has_failed(run.id):
+        return False
+    adapter = adapter_hash(run, store)
+    ranked = DecodingSettings()
+    for request in wanted:
+        task = load_task(request.task)
+        split = request.split or task.info.split
+        spec = EvalSpec(
+            run_id=run.id,
+            adapter=adapter,
+            task=request.task,
+            task_version=task.info.version,
+            language=request.language,
+            data=files.fingerprint(task.paths(files, request.language, split)),
+            split=split,
+            prompt=prompt,
+            decoding=request.decoding if _generates(request, prompt, files) else ranked,
+        )
+        if not store.covers(spec.id, request.limit):
+            return False
+    return True
+
+
+def _generates(wanted: TaskRequest, prompt: PromptSettings, files: Files) -> bool:
+    task = load_task(wanted.task)
+    samples = task.samples(files, wanted.language, wanted.split or task.info.split)
+    request = task.request(next(iter(samples)), wanted.language, prompt)
+    return isinstance(request, GenerationRequest)
 
 
 def evaluation_spec(prepared: PreparedTask, run_id: str, adapter: str) -> EvalSpec:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -50,14 +51,15 @@ class StoreWriter:
             StoreError: the directory holds a study of another name.
         """
         path = self.layout.study
-        if path.exists():
-            previous = json.loads(path.read_text(encoding="utf-8"))
-            if previous.get("name") != content["name"]:
-                raise StoreError(
-                    f"{path.parent} already holds the study {previous.get('name')!r}, not "
-                    f"{content['name']!r}. Choose another --out."
-                )
-        self._json(path, {"format": FORMAT, "created": _now(), **content})
+        previous = _read_json(path) if path.exists() else {"name": content["name"]}
+        if previous.get("name") != content["name"]:
+            raise StoreError(
+                f"{path.parent} already holds the study {previous.get('name')!r}, not "
+                f"{content['name']!r}. Choose another --out."
+            )
+        written = {"format": FORMAT, "created": previous.get("created") or _now(), **content}
+        if json.loads(json.dumps(written)) != previous:
+            self._json(path, written)
 
     # ------------------------------------------------------------------------- runs
 
@@ -66,7 +68,9 @@ class StoreWriter:
         return (self.layout.run(run_id) / "done").exists()
 
     def begin_run(self, run: RunSpec, environment: Mapping[str, Any]) -> None:
-        """Writes what the run is before it starts."""
+        """Writes what the run is before it starts; a trained one keeps where it was trained."""
+        if self.is_run_done(run.id):
+            return
         folder = self.layout.run(run.id)
         self._json(folder / "spec.json", {"id": run.id, **run.model_dump(mode="json")})
         self._json(folder / "environment.json", dict(environment))
@@ -91,17 +95,21 @@ class StoreWriter:
         target = self.layout.adapter(run_id)
         temporary = target.with_name(f"{TEMPORARY}adapter")
         with _disk_errors(target):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            save(temporary)
-            text = json.dumps(dict(extra), indent=2, ensure_ascii=False, sort_keys=True)
-            (temporary / "maple.json").write_text(text + "\n", encoding="utf-8")
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _flush(file)
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.rename(target)
-            _flush(target.parent)
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
+                save(temporary)
+                text = json.dumps(dict(extra), indent=2, ensure_ascii=False, sort_keys=True)
+                (temporary / "maple.json").write_text(text + "\n", encoding="utf-8")
+                for file in temporary.rglob("*"):
+                    if file.is_file():
+                        _flush(file)
+                shutil.rmtree(target, ignore_errors=True)
+                temporary.rename(target)
+                _flush(target.parent)
+            except Exception:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
         return target
 
     def finish_run(
@@ -126,6 +134,10 @@ class StoreWriter:
         }
         self._json(self.layout.run(run_id) / "failed.json", content)
 
+    def has_failed(self, run_id: str) -> bool:
+        """Whether the last try of the run failed."""
+        return (self.layout.run(run_id) / "failed.json").exists()
+
     def clear_failure(self, run_id: str) -> None:
         """Forgets an earlier failure: the run is tried again."""
         (self.layout.run(run_id) / "failed.json").unlink(missing_ok=True)
@@ -139,7 +151,7 @@ class StoreWriter:
         self._json(folder / "spec.json", content)
         stored: set[str] = set()
         for part in sorted(folder.glob("part-*.parquet")):
-            stored.update(pq.read_table(part, columns=["sample_id"])["sample_id"].to_pylist())
+            stored.update(_sample_ids(part))
         return stored
 
     def has_all(self, eval_id: str, samples: int) -> bool:
@@ -147,7 +159,15 @@ class StoreWriter:
         path = self.layout.evaluation(eval_id) / "done"
         if not path.exists():
             return False
-        return bool(json.loads(path.read_text(encoding="utf-8"))["samples"] >= samples)
+        return int(_read_json(path).get("samples", 0)) >= samples
+
+    def covers(self, eval_id: str, limit: int | None) -> bool:
+        """Whether everything up to ``limit`` is answered, as far as its mark alone can tell."""
+        path = self.layout.evaluation(eval_id) / "done"
+        if not path.exists():
+            return False
+        reached = _read_json(path).get("limit", 0)
+        return reached is None or (limit is not None and reached >= limit)
 
     def add_samples(self, eval_id: str, rows: Sequence[SampleRecord]) -> None:
         """Appends finished rows as one part file."""
@@ -243,10 +263,14 @@ def _hold(descriptor: int, root: Path) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise StoreError(
             f"{root} is being written by another maple run. Wait for it, or choose another --out."
         ) from None
+    except OSError as error:
+        raise StoreError(
+            f"{root} cannot be locked ({error.strerror}). Choose an --out on a local disk."
+        ) from error
 
 
 def _sweep(root: Path) -> None:
@@ -257,21 +281,65 @@ def _sweep(root: Path) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
+    for done in root.glob("runs/*/done"):
+        shutil.rmtree(done.parent / "checkpoint", ignore_errors=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError(
+            f"{path} is broken ({error}). Delete that file and run the same command again; what "
+            "else is stored is kept."
+        ) from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path} is broken: no JSON object. Delete it and run again.")
+    return content
+
+
+def _sample_ids(part: Path) -> list[str]:
+    try:
+        # ParquetFile, not read_table: the latter would infer partitions from folder names.
+        with pq.ParquetFile(part) as file:
+            ids: list[str] = file.read(["sample_id"])["sample_id"].to_pylist()
+            return ids
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{part} is broken ({error}). Delete that file and run the same command again; what "
+            "else is stored is kept."
+        ) from error
 
 
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        code = _error_number(error)
+        if code in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
                 f"the disk is full while writing {path}. What was stored before is whole; free "
                 "some space and run the same command again, it continues."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
+        if code in (errno.ENOTDIR, errno.EEXIST):
+            raise StoreError(
+                f"{path} cannot be made: a file stands where a directory is needed. Choose "
+                "another --out, or move the file."
+            ) from error
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO):
+            raise StoreError(
+                f"{path} cannot be written ({os.strerror(code)}). Choose another --out."
+            ) from error
         raise
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's error number, also where safetensors states it in its own error's text."""
+    if isinstance(error, OSError):
+        return error.errno
+    stated = re.search(r"\(os error (\d+)\)", str(error))
+    return int(stated[1]) if stated else None
 
 
 def _flush(path: Path) -> None:

@@ -230,7 +230,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _explain(path: Path, root: Any, error: ValidationError) -> str:
-    first = error.errors()[0]
+    # A misspelt key first: it is why another is missing. Then the deepest: of a union's branches
+    # the one that got furthest.
+    first = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
     location = [part for part in first["loc"] if _is_key(part)]
     key = ".".join(str(part) for part in location) or "study"
     where = f"{path}, line {_line_of(root, location)}"
@@ -240,6 +242,8 @@ def _explain(path: Path, root: Any, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where}: the key {key!r} is missing. `maple init` shows a complete study."
     message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    if first["type"] == "model_type":
+        message = "a mapping is expected here, 'key: value'"
     given = first.get("input")
     shown = f" = {given!r}" if not isinstance(given, dict | list | BaseModel) else ""
     return f"{where}: {key}{shown}: {message}."

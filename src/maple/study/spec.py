@@ -72,7 +72,9 @@ class MethodRef(Frozen):
     @property
     def label(self) -> str:
         """A short text for tables, for example ``lora rank=8``."""
-        shown = [f"{k}={self.parameters[k]}" for k in ("rank",) if k in self.parameters]
+        # A stored adapter is told from others by its hash; a mismatch must be seen everywhere.
+        keys = ("rank", "adapter", "mismatch")
+        shown = [f"{k}={self.parameters[k]}" for k in keys if k in self.parameters]
         return " ".join([self.name, *shown])
 
 

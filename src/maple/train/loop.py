@@ -12,11 +12,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from maple.base import LoadedBase, compute_context, label_logits, peak_memory_bytes
+from maple.base import (
+    LoadedBase,
+    compute_context,
+    count_parameters,
+    label_logits,
+    let_autocast_choose,
+    peak_memory_bytes,
+)
 from maple.catalog.contracts import Method, TrainingHooks
 from maple.data import MicroBatch
 from maple.errors import TrainingError
@@ -72,24 +78,22 @@ def train_run(
     stored = checkpoints.load() if checkpoints else None
     if stored is not None:
         done, curve = unpack_state(stored, model, optimizer, hooks)
+    let_autocast_choose(model, base)
     _prepare(model, settings)
-    with ExitStack() as stack:
-        _enter_precision(stack, model, base)
-        for step in range(done + 1, total_steps + 1):
-            row = _step(
-                step, model, base, optimizer, hooks,
-                settings=settings, total_steps=total_steps, batches=micro_batches(step),
-            )  # fmt: skip
-            curve.append(row)
-            if checkpoints and (pace.is_due() or step == total_steps):
-                began = time.monotonic()
-                checkpoints.save(pack_state(model, optimizer, hooks, step=step, curve=curve))
-                pace.record(time.monotonic() - began)
-            if on_step:
-                on_step(row, total_steps)
+    for step in range(done + 1, total_steps + 1):
+        row = _step(
+            step, model, base, optimizer, hooks,
+            settings=settings, total_steps=total_steps, batches=micro_batches(step),
+        )  # fmt: skip
+        curve.append(row)
+        if checkpoints and (pace.is_due() or step == total_steps):
+            began = time.monotonic()
+            checkpoints.save(pack_state(model, optimizer, hooks, step=step, curve=curve))
+            pace.record(time.monotonic() - began)
+        if on_step:
+            on_step(row, total_steps)
     _restore(model, settings)
-    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return TrainResult(curve, sum(n for n, t in counts if t), sum(n for n, _ in counts))
+    return TrainResult(curve, *count_parameters(model))
 
 
 def learning_rate_factor(settings: TrainingSettings, step: int, total_steps: int) -> float:
@@ -209,16 +213,6 @@ def _optimizer(
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
-
-
-def _enter_precision(stack: ExitStack, model: nn.Module, base: LoadedBase) -> None:
-    """Lets autocast alone choose dtypes: peft would lift every input to float32 first."""
-    import torch
-    from peft import PeftModel
-    from peft.helpers import disable_input_dtype_casting
-
-    if base.dtype != torch.float32 and isinstance(model, PeftModel):
-        stack.enter_context(disable_input_dtype_casting(model))
 
 
 def _prepare(model: nn.Module, settings: TrainingSettings) -> None:
