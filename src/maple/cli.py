@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -84,7 +86,10 @@ def init(path: Annotated[Path, typer.Argument(help="File to write.")] = Path("st
 
     if path.exists():
         raise StudyError(f"{path} exists already; name another file.")
-    path.write_text(COMMENTED_STUDY, encoding="utf-8")
+    try:
+        path.write_text(COMMENTED_STUDY, encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written ({error.strerror}).") from error
     print(f"wrote {path}. Next: maple plan {path}")
 
 
@@ -103,8 +108,9 @@ def plan(study: StudyPath, data_dir: DataDir = None, as_json: Json = False) -> N
     from maple.plan.show import plan_table
     from maple.study.file import load_study
 
-    spec = load_study(study)
-    made = make_plan(spec, _files(spec, study, data_dir))
+    with _naming(study):
+        spec = load_study(study)
+        made = make_plan(spec, _files(spec, study, data_dir))
     if as_json:
         print(json.dumps(made.as_json(), indent=2, ensure_ascii=False))
     else:
@@ -119,8 +125,9 @@ def fetch(study: StudyPath, data_dir: DataDir = None) -> None:
     from maple.run.fetch import fetch_study
     from maple.study.file import load_study
 
-    spec = load_study(study)
-    fetch_study(spec, _files(spec, study, data_dir), Progress(_console()))
+    with _naming(study):
+        spec = load_study(study)
+        fetch_study(spec, _files(spec, study, data_dir), Progress(_console()))
 
 
 @app.command()
@@ -133,7 +140,9 @@ def run(
     """Train and score every cell of a study; run it again to go on where it stopped."""
     from maple.study.file import load_study
 
-    _finish(_run(load_study(study), study, data_dir, out, limit))
+    with _naming(study):
+        outcome = _run(load_study(study), study, data_dir, out, limit)
+    _finish(outcome)
 
 
 @app.command("eval")
@@ -192,8 +201,8 @@ def evaluate(
         allow_mismatch=allow_mismatch,
     )
     outcome = evaluate_models(request, files, out, progress=Progress(_console()))
-    _fail_with(outcome)
     print(f"scores: {outcome.out}")
+    _exit_on_failures(outcome)
 
 
 @app.command()
@@ -256,11 +265,28 @@ def _finish(outcome: StudyOutcome) -> None:
     from maple.report import write_report
 
     path = write_report(outcome.out)
+    print(f"{outcome.n_done} runs done, {len(outcome.failures)} failed. report: {path}")
+    _exit_on_failures(outcome)
+
+
+def _exit_on_failures(outcome: StudyOutcome) -> None:
     for label, error in outcome.failures:
         print(f"failed: {label}: {error}", file=sys.stderr)
-    print(f"{outcome.n_done} runs done, {len(outcome.failures)} failed. report: {path}")
     if outcome.failures:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _naming(study: Path) -> Iterator[None]:
+    """Puts the study's file before what is wrong with the study, where it is not named yet."""
+    from maple.errors import UsageError
+
+    try:
+        yield
+    except UsageError as error:
+        if str(error).startswith(str(study)):
+            raise
+        raise type(error)(f"{study}: {error}") from error
 
 
 def _files(study: StudySpec, path: Path | None, data_dir: Path | None) -> Files:

@@ -127,6 +127,6 @@ def check_match(card: dict[str, Any], model: ModelRef, quantization: str) -> str
 def refuse(directory: Path, mismatch: str) -> MismatchError:
     """Words the refusal of a mismatch."""
     return MismatchError(
-        f"adapter {directory} was {mismatch}. Scores of another pair would not be this adapter's. Name the right model or "
-        "--quantization, or pass --allow-mismatch to score it all the same; the result is labelled."
+        f"adapter {directory} was {mismatch}. Scores of another pair would not be this adapter's. "
+        "Name the right model or --quantization, or pass --allow-mismatch to score it all the same; the result is labelled."
     )
