@@ -125,13 +125,19 @@ def settings(**changes: Any) -> TrainingSettings:
 
 
 def train_on(
-    base: LoadedBase, method: Method, trained: TrainingSettings, *, seed: int = 0, **arguments: Any
+    base: LoadedBase,
+    method: Method,
+    wanted: TrainingSettings,
+    *,
+    seed: int = 0,
+    pools: Sequence[ExamplePool] | None = None,
+    **arguments: Any,
 ) -> tuple[Any, TrainResult]:
     """Attaches and trains as a study's run does; returns the adapted model and its curve."""
     import torch
 
     schedule = StepSchedule(
-        make_pools(), trained, seed=seed, tokenizer=base.tokenizer, family=base.family
+        pools or make_pools(), wanted, seed=seed, tokenizer=base.tokenizer, family=base.family
     )
     torch.manual_seed(seed)
     context = AttachContext(family=base.family, quantizer=base.quantizer, seed=seed)
@@ -140,7 +146,7 @@ def train_on(
         model,
         base,
         method,
-        settings=trained,
+        settings=wanted,
         total_steps=schedule.total_steps,
         micro_batches=schedule.micro_batches,
         **arguments,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import warnings
@@ -42,6 +43,10 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Samples per task and lan
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+_WHOLE = "What is stored is whole; run the same command again to go on."
+
+
 def main() -> NoReturn:
     """Runs the command line; errors of ours become one line and an exit code (1 or 2)."""
     # Deprecations between the libraries below us are not the user's to mend.
@@ -51,9 +56,16 @@ def main() -> NoReturn:
     except MapleError as error:
         print(f"maple: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("maple: interrupted. What is stored is whole; run the same command to go on.",
-              file=sys.stderr)  # fmt: skip
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        print(f"maple: {error.filename or 'a file'}: {error.strerror}. {_WHOLE}", file=sys.stderr)
+        sys.exit(1)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer turns the interrupt into an exit of its own.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
+        print(f"maple: interrupted. {_WHOLE}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import norm
 
 from maple.records.rows import CURVE_SCHEMA, PROMPT_SCHEMA, SAMPLE_SCHEMA, TrainRecord
 from maple.study.spec import content_id
@@ -308,10 +309,9 @@ def draw(run: Run, task: Task, language: str, n: int, truth: Truth = rising_trut
     """Draws n scores; an item's difficulty is shared by all runs, so that pairing matters."""
     shared = np.random.default_rng(zlib.crc32(f"{task.name} {language}".encode()))
     own = np.random.default_rng(zlib.crc32(f"{run.id} {task.name} {language}".encode()))
-    latent = 0.7 * shared.random(n) + 0.3 * own.random(n)
-    order = np.sort(0.7 * np.random.default_rng(0).random(20_000) + 0.3 * np.random.default_rng(1).random(20_000))  # fmt: skip  # noqa: E501
-    threshold = order[min(19_999, int(truth(run, task, language) * 20_000))]
-    hits = (latent < threshold).astype(float)
+    # The sum of two normals is uniform again under their distribution function.
+    latent = norm.cdf(0.9 * shared.standard_normal(n) + 0.19**0.5 * own.standard_normal(n))
+    hits = (latent < truth(run, task, language)).astype(float)
     if task.chance_level is None:
         hits *= np.where(own.random(n) < 0.4, 0.5, 1.0)
     return hits
@@ -354,5 +354,7 @@ def build_study(directory: Path, n: int = 60) -> StoreBuilder:
                 if is_first and language == "yor_Latn":
                     continue
                 is_done = not (is_first and language == "tha_Thai")
-                builder.evaluation(run, task, language, draw(run, task, language, n), is_done=is_done)
+                builder.evaluation(
+                    run, task, language, draw(run, task, language, n), is_done=is_done
+                )
     return builder

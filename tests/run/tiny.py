@@ -1,11 +1,8 @@
-"""A tiny random base, small files in the upstream layouts, and the program as a subprocess."""
+"""Small files in the upstream layouts, small studies, and what a store holds of them."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,53 +12,27 @@ import yaml
 
 from maple.store.read import open_store
 
-MAPLE = (sys.executable, "-c", "from maple.cli import main; main()")
-"""The command line, whether or not the ``maple`` script is on the path."""
-
 INSTRUCTIONS = "instructions.jsonl"
 
 
-def write_model(folder: Path, *, seed: int = 0) -> Path:
-    """Writes a two-layer Llama over bytes, random weights in float32; returns the folder."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    specials = ["<s>", "</s>", "<pad>"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: n for n, token in enumerate([*specials, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 0)]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024,
-        bos_token_id=0, eos_token_id=1, pad_token_id=2, initializer_range=0.2,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
+LANGUAGES = ("sw", "tr")
 
 
-def write_data(folder: Path, *, samples: int = 10, languages: tuple[str, ...] = ("sw", "tr")) -> Path:
+def write_data(folder: Path, *, samples: int = 10) -> Path:
     """Writes ``samples`` items of each task and language, and instructions; returns the folder."""
-    for language in languages:
+    for language in LANGUAGES:
         _write_xnli(folder / "xnli", language, samples)
         _write_xcopa(folder / "xcopa" / "data" / language, language, samples)
         _write_xquad(folder / "xquad", language, samples)
     rows = [
-        {"instruction": f"Taja namba {n}.", "input": "", "output": f"Namba {n} ni {n * n}.", "language": lang}
+        {
+            "instruction": f"Taja namba {n}.",
+            "output": f"Namba {n} ni {n * n}.",
+            "language": language,
+        }
         for n in range(24)
-        for lang in languages
-    ]  # fmt: skip
+        for language in LANGUAGES
+    ]
     write_lines(folder / INSTRUCTIONS, rows)
     return folder
 
@@ -69,7 +40,8 @@ def write_data(folder: Path, *, samples: int = 10, languages: tuple[str, ...] = 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Writes JSON Lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def _write_xnli(folder: Path, language: str, samples: int) -> None:
@@ -109,7 +81,8 @@ def _write_xquad(folder: Path, language: str, samples: int) -> None:
         }
         for n in range(samples)
     ]
-    content = {"data": [{"title": "t", "paragraphs": [{"context": "mji 1 mji 2", "qas": questions}]}]}
+    paragraphs = [{"context": "mji 1 mji 2", "qas": questions}]
+    content = {"data": [{"title": "t", "paragraphs": paragraphs}]}
     path = folder / f"xquad.{language}.json"
     path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
@@ -149,37 +122,6 @@ def write_study(path: Path, content: Mapping[str, Any]) -> Path:
     """Writes a study file."""
     path.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
     return path
-
-
-def maple(
-    *arguments: object,
-    cwd: Path | None = None,
-    timeout: float = 240,
-    **environment: str,
-) -> subprocess.CompletedProcess[str]:
-    """Runs the command line to its end, offline unless told otherwise."""
-    return subprocess.run(
-        [*MAPLE, *map(str, arguments)],
-        cwd=cwd,
-        env=surroundings(**environment),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-def surroundings(**changes: str) -> dict[str, str]:
-    """The environment of a run: offline, one thread a process, no colour."""
-    return {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "NO_COLOR": "1",
-        "COLUMNS": "200",
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        **changes,
-    }
 
 
 def stored_rows(directory: Path) -> list[dict[str, Any]]:

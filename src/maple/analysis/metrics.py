@@ -9,9 +9,10 @@ from maple.analysis.intervals import interval_from_moments
 from maple.analysis.modes import Mode
 from maple.store.read import Store
 
+# Rounded, because threads sum in any order and a report should be the same each time.
 _QUERY = """
-    SELECT eval_id, entry.key AS metric, count(*) AS n, avg(entry.value) AS mean,
-        coalesce(var_samp(entry.value), 0) AS variance,
+    SELECT eval_id, entry.key AS metric, count(*) AS n, round(avg(entry.value), 12) AS mean,
+        round(coalesce(var_samp(entry.value), 0), 12) AS variance,
         bool_and(entry.value IN (0, 1)) AS is_binary
     FROM (SELECT eval_id, unnest(map_entries(metrics)) AS entry FROM samples)
     GROUP BY ALL ORDER BY ALL

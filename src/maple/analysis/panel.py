@@ -105,9 +105,16 @@ def load_panel(store: Store, mode: Mode, run_order: Sequence[str]) -> Panel:
 
 
 def _encode(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
-    """Returns the distinct texts of a column and, per row, the position among them."""
+    """Returns the distinct texts of a column, sorted, and per row the position among them.
+
+    Rows come in any order; sorted, the sums over them are the same to the last bit every time.
+    """
     encoded = column.combine_chunks().dictionary_encode()
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+    names = encoded.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    position = np.empty(len(names), dtype=np.int64)
+    position[order] = np.arange(len(names))
+    return [names[i] for i in order], position[encoded.indices.to_numpy()]
 
 
 def _scores(rows: pa.Table) -> NDArray[np.float64]:

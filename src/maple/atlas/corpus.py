@@ -51,11 +51,11 @@ KIND_WEIGHTS: Mapping[str, Mapping[str, float]] = {
 }
 """Share of each kind of document: `high` for classes 4 and 5, `low` below."""
 
-EASY_CHARACTERS = 5_000_000
+EASY_CHARACTERS = 3_000_000
 """The curriculum ends after so many characters. Until then echoes (the easiest copying) fade from
 `EASY_ECHOES` to their share above, and the harder comparisons grow to theirs."""
 
-EASY_ECHOES = 0.8
+EASY_ECHOES = 0.15
 
 MARKS: Mapping[Label, str] = {"entailment": "true", "neutral": "unknown", "contradiction": "false"}
 """The words that mark a comparison here; the tasks and instructions use yes, also and no."""

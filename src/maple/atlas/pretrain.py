@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from maple.atlas.corpus import documents
 from maple.atlas.probes import Prober, bits_per_character, probe
+from maple.atlas.start import lay_circuit
 from maple.atlas.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def train_base(recipe: Recipe, out: Path, report: Report) -> None:
         seed=recipe.seed,
     )
     model = make_model(recipe.vocabulary)
+    lay_circuit(model)
     with (out / "curve.jsonl").open("w", encoding="utf-8") as curve:
 
         def write(row: dict[str, Any]) -> None:

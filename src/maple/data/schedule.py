@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from maple.catalog.contracts import ModelFamily
+from maple.catalog.contracts import Conversation, ModelFamily
 from maple.data.mixture import ExamplePool, draw_epoch
 from maple.data.pack import MicroBatch, to_micro_batches
 from maple.data.render import render_conversation
@@ -17,8 +17,11 @@ from maple.study.spec import number_of_steps
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TokenCache = dict[tuple[str, int, str, int], Example]
-"""(pool key, row, template, max_length) -> Example; shared by the runs of a cohort."""
+TokenCache = dict[tuple[str, Conversation, str, int], Example]
+"""(pool key, row, template, max_length) -> Example; shared by the runs of a cohort.
+
+The row itself and not its number: two mixtures may read two files of one data set.
+"""
 
 
 class StepSchedule:
@@ -86,14 +89,15 @@ class StepSchedule:
     def example(self, pool: int, row: int) -> Example:
         """The tokenized example of a pool's row; tokenized once per cohort."""
         source = self.pools[pool]
-        key = (source.key, row, self.settings.template, self.settings.max_length)
+        conversation = source.conversations[row]
+        key = (source.key, conversation, self.settings.template, self.settings.max_length)
         if key not in self._cache:
-            self._cache[key] = self._tokenize(source, row)
+            self._cache[key] = self._tokenize(source, conversation)
         return self._cache[key]
 
-    def _tokenize(self, source: ExamplePool, row: int) -> Example:
+    def _tokenize(self, source: ExamplePool, conversation: Conversation) -> Example:
         prompt, response = render_conversation(
-            source.conversations[row], self.settings.template, self._tokenizer, self._family
+            conversation, self.settings.template, self._tokenizer, self._family
         )
         return tokenize_example(
             prompt,

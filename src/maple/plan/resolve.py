@@ -55,8 +55,13 @@ class Resolver:
             path = environment.cache() / folder / "snapshots" / commit
         if path is None or not (path / "config.json").is_file():
             return None
-        config: Mapping[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        return config
+        try:
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise SourceError(
+                f"{path / 'config.json'}: not JSON ({error}). Copy it again."
+            ) from error
+        return config if isinstance(config, dict) else None
 
     def model_type(self, model: ModelRef) -> str | None:
         """The config's ``model_type`` where it is known offline."""

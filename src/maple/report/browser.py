@@ -9,7 +9,7 @@ from typing import Any
 from maple.analysis.groups import facts
 from maple.analysis.modes import Mode
 from maple.analysis.summary import Summary
-from maple.report.embed import cut, script_json
+from maple.report.embed import cut, cut_middle, script_json
 from maple.report.headline import main_group
 from maple.store.read import Store, StoredEvaluation
 
@@ -18,7 +18,8 @@ MOST_BYTES = 700_000
 MOST_RUNS = 6
 MOST_SAMPLES = 10
 """Per task and language."""
-PROMPT_CHARACTERS = 1_500
+PROMPT_CHARACTERS = (900, 600)
+"""Kept at the start and at the end of a prompt."""
 ANSWER_CHARACTERS = 500
 
 _QUERY = """
@@ -44,13 +45,23 @@ def pick_samples(store: Store, summary: Summary) -> dict[str, Any]:
     """
     runs = _pick_runs(summary)
     groups = [g for mode in summary.modes for g in _groups(store, mode, runs)]
-    content = {"runs": [summary.labels[run] for run in runs], "groups": groups}
-    most = MOST_SAMPLES
-    while most > 1 and len(script_json(content).encode()) > MOST_BYTES:
-        most = most // 2
-        groups = [{**g, "samples": g["samples"][:most]} for g in groups]
-        content["groups"] = groups
-    return content
+    for n_samples, n_runs in _SIZES:
+        groups = [_cut_group(group, n_samples, n_runs) for group in groups]
+        if len(script_json(groups).encode()) <= MOST_BYTES:
+            break
+    return {"runs": [summary.labels[run] for run in runs], "groups": groups}
+
+
+_SIZES = ((MOST_SAMPLES, MOST_RUNS), (5, 6), (3, 6), (2, 6), (1, 6), (1, 3), (1, 2))
+"""Samples per group and runs per sample to try, until they fit; the last is taken as it is."""
+
+
+def _cut_group(group: dict[str, Any], n_samples: int, n_runs: int) -> dict[str, Any]:
+    samples = [
+        {**sample, "answers": [a for a in sample["answers"] if a["run"] < n_runs]}
+        for sample in group["samples"][:n_samples]
+    ]
+    return {**group, "samples": samples}
 
 
 def _pick_runs(summary: Summary) -> list[str]:
@@ -98,7 +109,7 @@ def _group(
             sample,
             {
                 "id": sample,
-                "prompt": cut(prompt.get("context") or "(not stored)", PROMPT_CHARACTERS),
+                "prompt": cut_middle(prompt.get("context") or "(not stored)", *PROMPT_CHARACTERS),
                 "gold": [_option(gold, options) for gold in row["gold"] or []],
                 "answers": [],
             },

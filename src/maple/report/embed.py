@@ -39,6 +39,18 @@ def cut(text: str, limit: int, length: int | None = None) -> str:
     return text if length <= limit else f"{text[:limit]} … [cut: {length:,} characters in all]"
 
 
+def cut_middle(text: str, head: int, tail: int) -> str:
+    """Returns a text without its middle, with a mark: a prompt's question stands at its end.
+
+    Args:
+        text: the whole text.
+        head: characters to keep at the start.
+        tail: characters to keep at the end, above 0.
+    """
+    missing = len(text) - head - tail
+    return text if missing <= 0 else f"{text[:head]} … [{missing:,} cut] … {text[-tail:]}"
+
+
 def plotting_library() -> Markup:
     """Returns the minified plotly.js that the plotly package carries, its licence included."""
     file = resources.files("plotly") / "package_data" / "plotly.min.js"

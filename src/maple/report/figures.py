@@ -58,8 +58,10 @@ def forest(summary: Summary) -> Figure | None:
     order = sorted({d.run_id for d in deltas}, key=_mean_first(over_tasks, by_task))
     shown = [*tasks, *dict.fromkeys(d.task for d in over_tasks if len(tasks) != 1)]
     traces = [
-        _forest_trace(number, task, [d for d in deltas if d.task == task], order, shown)
+        _forest_trace(number, task, found, order, shown)
         for number, task in enumerate(shown)
+        for is_complete in (True, False)
+        if (found := [d for d in deltas if d.task == task and _is_complete(d) == is_complete])
     ]
     rows = [summary.labels[run] for run in order]
     return Figure(
@@ -83,7 +85,7 @@ def forest(summary: Summary) -> Figure | None:
                 "showgrid": False,
                 "automargin": True,
             },
-            "showlegend": len(traces) > 1,
+            "showlegend": len(shown) > 1,
         },
     )
 
@@ -151,6 +153,8 @@ def _forest_trace(
         "type": "scatter",
         "mode": "markers",
         "name": task,
+        "legendgroup": task,
+        "showlegend": _is_complete(deltas[0]),
         "x": [100 * d.delta for d in deltas],
         "y": [order.index(d.run_id) + offset for d in deltas],
         "error_x": {
@@ -162,7 +166,7 @@ def _forest_trace(
             "width": 0,
         },
         "marker": {
-            "symbol": [symbol if _is_complete(d) else f"{symbol}-open" for d in deltas],
+            "symbol": symbol if _is_complete(deltas[0]) else f"{symbol}-open",
             "size": 11 if is_mean else 8,
             "color": "var:ink" if is_mean else f"var:series-{number % N_COLOURS + 1}",
         },

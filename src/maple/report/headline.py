@@ -18,6 +18,7 @@ from maple.report.wording import (
     score_limits,
     signed,
 )
+from maple.store.read import Status, StoredRun
 
 SIGNIFICANCE = 0.05
 """Adjusted p-values below this are called a difference."""
@@ -97,8 +98,8 @@ def _tuning(summary: Summary) -> str:
         "." if is_told_apart(effect) else ": the tuned runs cannot be told from the untouched base."
     )
     return (
-        f"Averaged over {plural(effect.n_contrasts, 'tuned run')}, "
-        f"{plural(effect.n_tasks, 'task')} and {where}, tuning changes the score by "
+        f"Over {plural(effect.n_contrasts, 'tuned run')}, {plural(effect.n_tasks, 'task')} and "
+        f"{where}, tuning changes the mean score by "
         f"{signed(effect.value)} points {limits(effect.low, effect.high)} against the untouched "
         f"base{verdict}"
     )
@@ -110,27 +111,34 @@ def _told_apart(summary: Summary) -> str:
     if not effects:
         return ""
     planned = [run for run in summary.runs if not run.cell.is_base]
+    if len(planned) == 1:
+        return ""
     up = sum(is_told_apart(d) and d.delta > 0 for d in effects)
     down = sum(is_told_apart(d) and d.delta < 0 for d in effects)
     parts = [f"{up} are better than the base", f"{down} worse"]
     parts.append(f"{len(effects) - up - down} cannot be told from it")
-    if len(planned) > len(effects):
-        without = len(planned) - len(effects)
-        parts.append(f"{without} have no full set of answers{_why(summary)}")
+    compared = {d.run_id for d in effects}
+    without = [run for run in planned if run.run_id not in compared]
+    if without:
+        parts.append(f"{len(without)} cannot be compared ({_why(without)})")
     if not up + down:
         return f"No configuration can be told from the base: of {_counted(planned, parts[2:])}."
     return f"Of {_counted(planned, parts)}; {_best(summary, effects)}."
 
 
-def _counted(planned: Sequence[object], parts: Sequence[str]) -> str:
+def _counted(planned: Sequence[StoredRun], parts: Sequence[str]) -> str:
     return f"{plural(len(planned), 'tuned run')}, {listed(parts)}"
 
 
-def _why(summary: Summary) -> str:
-    counts: Counter[str] = Counter(run.status for run in summary.runs if not run.cell.is_base)
-    names = {"failed": "failed", "unfinished": "unfinished", "missing": "not started"}
-    parts = [f"{counts[status]} {name}" for status, name in names.items() if counts[status]]
-    return f" ({', '.join(parts)})" if parts else ""
+def _why(runs: Sequence[StoredRun]) -> str:
+    counts = Counter(run.status for run in runs)
+    names: dict[Status, str] = {
+        "failed": "failed",
+        "unfinished": "unfinished",
+        "missing": "not started",
+        "done": "not scored beside its base",
+    }
+    return ", ".join(f"{counts[status]} {names[status]}" for status in names if counts[status])
 
 
 def _best(summary: Summary, effects: Sequence[Delta]) -> str:

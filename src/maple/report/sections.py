@@ -57,6 +57,7 @@ def facts_list(summary: Summary) -> list[tuple[str, str]]:
     cells = [run.cell for run in runs]
     languages = sorted({code for codes in summary.languages.values() for code in codes})
     limit = study.get("limit")
+    whole = "whole splits" if "limit" in study else ""
     counts = summary.count_runs()
     lines = [
         ("Runs", _counts(counts, sum(run.cell.stands_for for run in runs), len(runs))),
@@ -66,7 +67,7 @@ def facts_list(summary: Summary) -> list[tuple[str, str]]:
         ("Instruction data", listed(sorted({c.mixture for c in cells if c.mixture})) or "none"),
         ("Seeds", listed([str(s) for s in sorted({c.seed for c in cells if not c.is_base})])),
         ("Languages", f"{len(languages)}: {listed([facts(c).name for c in languages])}"),
-        ("Samples", f"at most {limit} per task and language" if limit else "whole splits"),
+        ("Samples", f"at most {limit} per task and language" if limit else whole),
         ("Results stored", str(study.get("created", "")) or "date not stated"),
     ]
     return [(name, text) for name, text in lines if text]
@@ -147,6 +148,7 @@ def metric_table(summary: Summary) -> list[dict[str, Any]]:
     """Returns every metric but the headline as a mean over languages, a row per run."""
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     headlines = {mode.label: mode.headline for mode in summary.modes}
+    order = [run.run_id for run in summary.runs]
     for m in summary.metrics:
         if m.metric != headlines[m.task]:
             values[m.task, m.metric, m.run_id].append(m.mean)
@@ -158,7 +160,9 @@ def metric_table(summary: Summary) -> list[dict[str, Any]]:
             "mean": f"{sum(found) / len(found):.3f}",
             "n_languages": len(found),
         }
-        for (task, metric, run), found in sorted(values.items())
+        for (task, metric, run), found in sorted(
+            values.items(), key=lambda entry: (*entry[0][:2], order.index(entry[0][2]))
+        )
     ]
 
 
@@ -190,7 +194,7 @@ def _counts(counts: Mapping[str, int], combinations: int, n_runs: int) -> str:
         if combinations > n_runs
         else ""
     )
-    return f"{n_runs}: {listed(parts)}{collapsed}"
+    return f"{n_runs} in all, {listed(parts)}{collapsed}"
 
 
 def _method(run: StoredRun) -> str:

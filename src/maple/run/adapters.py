@@ -113,9 +113,7 @@ def check_match(card: dict[str, Any], model: ModelRef, quantization: str) -> str
     base, revision = card.get("base"), card.get("base_revision")
     if revision is not None and model.revision is not None:
         if revision != model.revision:
-            return (
-                f"trained on {base} at {revision}, not on {model.name} at {model.revision}"
-            )
+            return f"trained on {base} at {revision}, not on {model.name} at {model.revision}"
     elif base and Path(str(base)).name != Path(model.name).name:
         return f"trained on {base}, not on {model.name}"
     trained_bits = card.get("quantization")
@@ -128,5 +126,6 @@ def refuse(directory: Path, mismatch: str) -> MismatchError:
     """Words the refusal of a mismatch."""
     return MismatchError(
         f"adapter {directory} was {mismatch}. Scores of another pair would not be this adapter's. "
-        "Name the right model or --quantization, or pass --allow-mismatch to score it all the same; the result is labelled."
+        "Name the right model or --quantization, or pass --allow-mismatch to score it all "
+        "the same; the result is labelled."
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maple.base import LoadedBase, describe_machine, load_base, select_device
-from maple.errors import MapleError, StoreError
+from maple.errors import StoreError
 from maple.evaluate import PreparedTask, prepare_task
 from maple.evaluate.encode import Encoder
 from maple.evaluate.prepare import TaskRequest
@@ -132,7 +132,8 @@ def _run_cohort(
     progress.say(name)
     try:
         base = load_model(runs[0].model, cohort.quantization, files)
-    except MapleError as error:
+    except Exception as error:
+        # Every run of the cohort fails with it; other bases and bits go on.
         return 0, [_fail(run, "load", error, store, progress) for run in runs]
     context = CohortContext(base=base, files=files, store=store, progress=progress)
     context.prepared = prepare_tasks(wanted, files, _encoder(base, plan))

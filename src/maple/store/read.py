@@ -308,7 +308,8 @@ def _status(folder: Path) -> Status:
 def _cell(folder: Path, planned: Mapping[str, Any] | None, spec: Mapping[str, Any] | None) -> Cell:
     if planned is None and spec is None:
         unknown = "not described in the store"
-        return Cell(label=folder.name, model=unknown, method=unknown, quantization=unknown)
+        method = f"run {folder.name}"
+        return Cell(label=folder.name, model=unknown, method=method, quantization=unknown)
     try:
         source = planned if planned is not None else _flat(spec or {})
         bits, mixture = source.get("bits"), source.get("mixture")
