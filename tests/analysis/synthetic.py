@@ -162,13 +162,11 @@ class StoreBuilder:
                 "available": len(scores) + 7,
             },
         )
-        rows = [
-            _row(eval_id, run, task, language, sample, float(score), text)
-            for sample, score, text in zip(ids, scores, texts or ["x"] * len(ids), strict=True)
-        ]
-        self._parts(folder, rows)
+        columns = _columns(eval_id, run, task, language, ids)
+        columns |= _answers(task, scores, texts or ["x"] * len(ids))
+        self._parts(folder, pa.table(columns, schema=SAMPLE_SCHEMA))
         if is_done:
-            done = {"samples": len(rows), "limit": None, "seconds": 2.5}
+            done = {"samples": len(ids), "limit": None, "seconds": 2.5}
             self._json(folder / "done", done)
         self.prompts(prompts, ids)
         return eval_id
@@ -248,12 +246,11 @@ class StoreBuilder:
             "decoding": {"max_new_tokens": None},
         }
 
-    def _parts(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        middle = len(rows) // 2
-        for first, part in ((0, rows[:middle]), (middle, rows[middle:])):
-            if part:
-                table = pa.Table.from_pylist(list(part), schema=SAMPLE_SCHEMA)
-                pq.write_table(table, folder / f"part-{first:06d}-{len(part)}.parquet")
+    def _parts(self, folder: Path, rows: pa.Table) -> None:
+        middle = rows.num_rows // 2
+        for first, part in ((0, rows.slice(0, middle)), (middle, rows.slice(middle))):
+            if part.num_rows:
+                pq.write_table(part, folder / f"part-{first:06d}-{part.num_rows}.parquet")
         (folder / ".tmp-part-999999-1.parquet").write_bytes(b"half written")
 
     def _json(self, path: Path, content: Mapping[str, Any]) -> None:
@@ -269,26 +266,32 @@ FAILURE = {
 }
 
 
-def _row(
-    eval_id: str, run: Run, task: Task, language: str, sample: str, score: float, text: str
+def _columns(
+    eval_id: str, run: Run, task: Task, language: str, sample_ids: Sequence[str]
 ) -> dict[str, Any]:
-    is_ranking = task.chance_level is not None
+    n = len(sample_ids)
     return {
-        "eval_id": eval_id,
-        "run_id": run.id,
-        "task": task.name,
-        "language": language,
-        "sample_id": sample,
-        "prompt_hash": "0" * 8,
-        "gold": ["1"] if is_ranking else ["x"],
-        "prediction": ("1" if score == 1 else "0") if is_ranking else text,
-        "score": score,
-        "metrics": [(task.headline, score), ("exact_match", float(score == 1))],
-        "loglikelihoods": [-1.0, -2.0, -3.0] if is_ranking else [],
-        "is_greedy": [True, False, False] if is_ranking else [],
-        "n_tokens": [1, 1, 1] if is_ranking else [2],
-        "text": None if is_ranking else text,
-        "finish": None if is_ranking else "stop",
+        "eval_id": [eval_id] * n,
+        "run_id": [run.id] * n,
+        "task": [task.name] * n,
+        "language": [language] * n,
+        "sample_id": sample_ids,
+        "prompt_hash": ["0" * 8] * n,
+    }
+
+
+def _answers(task: Task, scores: Scores, texts: Sequence[str]) -> dict[str, Any]:
+    is_ranking, n = task.chance_level is not None, len(scores)
+    return {
+        "gold": [["1"] if is_ranking else ["x"]] * n,
+        "prediction": ["1" if s == 1 else "0" for s in scores] if is_ranking else texts,
+        "score": np.asarray(scores, float),
+        "metrics": [[(task.headline, s), ("exact_match", float(s == 1))] for s in scores],
+        "loglikelihoods": [[-1.0, -2.0, -3.0] if is_ranking else []] * n,
+        "is_greedy": [[True, False, False] if is_ranking else []] * n,
+        "n_tokens": [[1, 1, 1] if is_ranking else [2]] * n,
+        "text": [None] * n if is_ranking else texts,
+        "finish": [None if is_ranking else "stop"] * n,
     }
 
 

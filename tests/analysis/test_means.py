@@ -101,8 +101,8 @@ def test_seed_variance_is_pooled_over_configurations_and_less_what_items_explain
 
 def test_a_single_seed_leaves_the_interval_as_it_is() -> None:
     mean = mean_over_languages([language(np.random.default_rng(6).random(30))])
-    assert add_seed_variance(mean, SeedSpread(variance=0, df=0), 1) is mean
-    wider = add_seed_variance(mean, SeedSpread(variance=0.04, df=3), 4)
+    assert add_seed_variance(mean, SeedSpread(variance=0, df=0), [1]) is mean
+    wider = add_seed_variance(mean, SeedSpread(variance=0.04, df=3), [0.25] * 4)
     assert wider.variance == pytest.approx(mean.variance + 0.01)
     assert wider.df < mean.df
     assert dataclasses.replace(wider, variance=mean.variance, df=mean.df) == mean

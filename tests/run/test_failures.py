@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 from tests.run.program import Program
-from tests.run.tiny import leftovers, small_study, stored_curves, stored_rows, write_study
+from tests.run.tiny import (
+    leftovers,
+    small_study,
+    stored_adapters,
+    stored_curves,
+    stored_rows,
+    write_study,
+)
 
 from maple.store.read import open_store
 
@@ -33,6 +40,27 @@ class Flaky(Method):
         if Path("broken").exists():
             raise RuntimeError("the machine is on fire")
         return get_peft_model(model, LoraConfig(r=self.rank, target_modules=["q_proj"]))
+'''
+
+
+MESSY = '''
+"""messy: LoRA that fails half-way, with its layers on the base and moved away from zero."""
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+from maple.catalog.contracts import Method
+
+
+class Messy(Method):
+    """Fails half-way."""
+
+    def attach(self, model, context):
+        wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.ones_(parameter)
+        raise RuntimeError("half-way")
 '''
 
 
@@ -64,6 +92,35 @@ def test_a_failed_run_is_stored_and_the_others_go_on(
     status = program("status", "out", cwd=here)
     assert status.code == 0
     assert "nowhere" in status.out
+
+
+def test_what_a_failed_method_left_on_the_base_is_not_there_for_the_next(
+    program: Program, here: Path, model: Path
+) -> None:
+    (here / "catalog" / "methods").mkdir(parents=True)
+    (here / "catalog" / "methods" / "messy.py").write_text(MESSY)
+    environment = {"MAPLE_CATALOG": str(here / "catalog")}
+    lora = {"lora": {"rank": 2}}
+    write_study(here / "study.yaml", small_study(model, methods=[lora]))
+    assert program(*ARGUMENTS[:-1], "alone", cwd=here).code == 0
+    write_study(here / "study.yaml", small_study(model, methods=["messy", lora]))
+    outcome = program(*ARGUMENTS, cwd=here, environment=environment)
+    assert outcome.code == 1
+    assert "half-way" in outcome.complaint
+    assert stored_rows(here / "out") == stored_rows(here / "alone")
+    assert stored_adapters(here / "out") == stored_adapters(here / "alone")
+
+
+def test_a_run_killed_between_its_last_step_and_its_adapter_completes(
+    program: Program, here: Path, model: Path
+) -> None:
+    write_study(here / "study.yaml", small_study(model, training=training(max_steps=1)))
+    out = here / "out"
+    job = program.start(*ARGUMENTS, cwd=here)
+    job.kill_when(lambda: any(out.glob("runs/*/checkpoint/state.safetensors")))
+    outcome = program(*ARGUMENTS, cwd=here)
+    assert outcome.code == 0, outcome.err
+    assert [run.status for run in open_store(out).runs()] == ["done"]
 
 
 def test_a_failure_is_tried_again_and_forgotten_once_it_succeeds(

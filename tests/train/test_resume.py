@@ -167,7 +167,7 @@ def test_a_checkpoint_of_another_rank_is_refused(fresh_base: Bases) -> None:
         train_on(fresh_base(), other, SETTINGS, checkpoints=kept)
 
 
-@pytest.mark.parametrize("broken", [b"", b"short", b"\x00" * 64])
+@pytest.mark.parametrize("broken", [b"", b"short", b"\x00" * 64], ids=["empty", "cut", "zeros"])
 def test_a_broken_checkpoint_says_what_to_do(fresh_base: Bases, broken: bytes) -> None:
     kept = Kept()
     kept.save(broken)

@@ -60,8 +60,8 @@ def curve_points(
     quantities = [("delta", deltas), ("score", scores)]
     points = []
     for group in groups:
+        spread = spread_over_seeds(panel, group, configurations)
         for quantity, weights in quantities:
-            spread = spread_over_seeds(panel, group, list(weights.values()))
             found = [_point(panel, c, group, quantity, weights[c], spread) for c in configurations]
             points += [point for point in found if point is not None]
     return points
@@ -83,22 +83,25 @@ def mean_over_runs(panel: Panel, group: LanguageGroup, contrasts: Sequence[Weigh
 
 
 def spread_over_seeds(
-    panel: Panel, group: LanguageGroup, replicates: Sequence[Sequence[Weights]]
+    panel: Panel, group: LanguageGroup, configurations: Sequence[Configuration]
 ) -> SeedSpread:
-    """Returns the variance between seeds, pooled over configurations.
-
-    Args:
-        panel: the answers to one task.
-        group: languages to average over.
-        replicates: per configuration, the contrast of each seed.
-    """
+    """Returns the variance between seeds of a task's mean over a group, pooled."""
     deviations = []
-    for contrasts in (c for c in replicates if len(c) > 1):
+    for configuration in configurations:
+        contrasts = _score_weights(panel, configuration)
         mean = average_weights(contrasts)
         parts = [panel.contrasts(group.languages, _minus(w, mean)) for w in contrasts]
-        if all(parts):
+        if len(contrasts) > 1 and all(parts):
             deviations.append([mean_over_languages(p) for p in parts])
     return seed_spread(deviations)
+
+
+def with_seed_variance(
+    mean: Mean, spread: SeedSpread, weights: Weights, configurations: Sequence[Configuration]
+) -> Mean:
+    """Returns a contrast with the seeds' variance of its trained runs; a base has no seed."""
+    trained = {run.run_id for configuration in configurations for run in configuration.runs}
+    return add_seed_variance(mean, spread, [w for run, w in weights.items() if run in trained])
 
 
 def _minus(weights: Weights, others: Weights) -> Weights:
@@ -136,7 +139,8 @@ def _point(
     over_items = mean_over_runs(panel, group, by_seed)
     if over_items is None:
         return None
-    mean = add_seed_variance(over_items, spread, len(by_seed))
+    weights = average_weights(by_seed)
+    mean = with_seed_variance(over_items, spread, weights, [configuration])
     interval = mean.interval if quantity == "delta" else mean.score_interval
     return CurvePoint(
         task=panel.mode.label,

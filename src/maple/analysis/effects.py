@@ -14,11 +14,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maple.analysis.configurations import Configuration
-from maple.analysis.curves import Weights, mean_over_runs, spread_over_seeds
+from maple.analysis.curves import (
+    Weights,
+    average_weights,
+    mean_over_runs,
+    spread_over_seeds,
+    with_seed_variance,
+)
 from maple.analysis.deltas import Base, Delta, adjust
 from maple.analysis.groups import LanguageGroup, language_groups
 from maple.analysis.intervals import holm
-from maple.analysis.means import Mean, add_seed_variance, mean_over_tasks
+from maple.analysis.means import Mean, mean_over_tasks
 from maple.analysis.panel import Panel
 
 ALL_TASKS = "mean over tasks"
@@ -50,17 +56,10 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class _Contrast:
-    replicates_of: Hashable
-    """Contrasts with the same value differ by their seed alone."""
-    weights: Weights
-
-
-@dataclass(frozen=True)
 class _Question:
     factor: Factor
     text: str
-    contrasts: Sequence[_Contrast]
+    contrasts: Sequence[Weights]
 
 
 def find_effects(
@@ -82,7 +81,7 @@ def find_effects(
         effect
         for question in questions
         for group in GROUPS
-        if (effect := _effect(panels, planned, group, question)) is not None
+        if (effect := _effect(panels, planned, group, question, configurations)) is not None
     ]
     adjusted = holm([e.p for e in found])
     return [dataclasses.replace(e, p_holm=p) for e, p in zip(found, adjusted, strict=True)]
@@ -136,9 +135,9 @@ def _over_tasks(
 
 
 def _tuning(configurations: Iterable[Configuration], bases: Mapping[str, Base]) -> _Question:
-    contrasts = [
-        _Contrast(number, {run.run_id: 1.0, bases[run.run_id].run_id: -1.0})
-        for number, configuration in enumerate(configurations)
+    contrasts: list[Weights] = [
+        {run.run_id: 1.0, bases[run.run_id].run_id: -1.0}
+        for configuration in configurations
         for run in configuration.runs
         if run.run_id in bases
     ]
@@ -165,7 +164,7 @@ def _highest_minus_lowest(
     *,
     level: Callable[[Configuration], float | None],
     rest: Callable[[Configuration], Hashable],
-) -> tuple[tuple[float, float], list[_Contrast]] | None:
+) -> tuple[tuple[float, float], list[Weights]] | None:
     """Pairs runs at a factor's highest and lowest level that agree in all else, seed included."""
     levels = {x for c in configurations if (x := level(c)) is not None}
     if len(levels) < 2:
@@ -176,9 +175,9 @@ def _highest_minus_lowest(
         value = level(configuration)
         for run in configuration.runs if value is not None else ():
             at[rest(configuration), run.cell.seed][value or 0] = run.run_id
-    pairs = [
-        _Contrast(key, {found[high]: 1.0, found[low]: -1.0})
-        for (key, _), found in at.items()
+    pairs: list[Weights] = [
+        {found[high]: 1.0, found[low]: -1.0}
+        for found in at.values()
         if low in found and high in found
     ]
     return (low, high), pairs
@@ -193,13 +192,14 @@ def _effect(
     planned: Mapping[str, Sequence[str]],
     group_name: str,
     question: _Question,
+    configurations: Sequence[Configuration],
 ) -> Effect | None:
     means: list[Mean] = []
     n_contrasts = 0
     for panel in panels:
         group = _group(planned[panel.mode.label], group_name)
         kept = _complete(panel, group, question.contrasts) if group else []
-        if group and kept and (mean := _mean(panel, group, kept)):
+        if group and kept and (mean := _mean(panel, group, kept, configurations)):
             means.append(mean)
             n_contrasts = max(n_contrasts, len(kept))
     if not means:
@@ -220,20 +220,22 @@ def _effect(
     )
 
 
-def _complete(
-    panel: Panel, group: LanguageGroup, contrasts: Sequence[_Contrast]
-) -> list[_Contrast]:
+def _complete(panel: Panel, group: LanguageGroup, contrasts: Sequence[Weights]) -> list[Weights]:
     """The contrasts with an answer in every language that any of them has an answer in."""
-    have = [{p.language for p in panel.contrasts(group.languages, c.weights)} for c in contrasts]
+    have = [{p.language for p in panel.contrasts(group.languages, w)} for w in contrasts]
     everything: set[str] = set().union(*have)
-    kept = [c for c, languages in zip(contrasts, have, strict=True) if languages == everything]
+    kept = [w for w, languages in zip(contrasts, have, strict=True) if languages == everything]
     return kept if everything else []
 
 
-def _mean(panel: Panel, group: LanguageGroup, contrasts: Sequence[_Contrast]) -> Mean | None:
-    replicates: dict[Hashable, list[Weights]] = defaultdict(list)
-    for contrast in contrasts:
-        replicates[contrast.replicates_of].append(contrast.weights)
-    mean = mean_over_runs(panel, group, [c.weights for c in contrasts])
-    spread = spread_over_seeds(panel, group, list(replicates.values()))
-    return None if mean is None else add_seed_variance(mean, spread, len(contrasts))
+def _mean(
+    panel: Panel,
+    group: LanguageGroup,
+    contrasts: Sequence[Weights],
+    configurations: Sequence[Configuration],
+) -> Mean | None:
+    mean = mean_over_runs(panel, group, contrasts)
+    if mean is None:
+        return None
+    spread = spread_over_seeds(panel, group, configurations)
+    return with_seed_variance(mean, spread, average_weights(contrasts), configurations)

@@ -9,7 +9,7 @@ tha_Thai     y21      -      y23             variance: summed over *items*, beca
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,17 +143,17 @@ def seed_spread(deviations: Sequence[Sequence[Mean]]) -> SeedSpread:
     return SeedSpread(variance=max(0.0, excess / df) if df else 0.0, df=df)
 
 
-def add_seed_variance(mean: Mean, spread: SeedSpread, n_runs: int) -> Mean:
-    """Returns a mean over runs with the variance that their seeds bring in added.
+def add_seed_variance(mean: Mean, spread: SeedSpread, weights: Iterable[float]) -> Mean:
+    """Returns a contrast of runs with the variance that their seeds bring in added.
 
     Args:
-        mean: over items and ``n_runs`` runs, its variance over items alone.
+        mean: the contrast, its variance over items alone.
         spread: between the seeds; of a study with a single seed it is unknown and left out.
-        n_runs: runs that the mean averages.
+        weights: of each trained run in the contrast: k seeds averaged weigh ``1 / k`` each.
     """
     if spread.variance == 0:
         return mean
-    variances = [mean.variance, spread.variance / n_runs]
+    variances = [mean.variance, spread.variance * sum(weight**2 for weight in weights)]
     return dataclasses.replace(
         mean, variance=sum(variances), df=satterthwaite(variances, [mean.df, spread.df])
     )

@@ -66,7 +66,7 @@ class Gap:
 
 def score_cells(panel: Panel) -> list[Score]:
     """Returns the score of every run and language of a task that has one."""
-    chance = panel.mode.chance_level
+    chance, metric = panel.mode.chance_level, panel.mode.headline
     scores = []
     for run in panel.run_ids:
         for part in panel.contrasts(panel.languages, {run: 1.0}):
@@ -76,7 +76,7 @@ def score_cells(panel: Panel) -> list[Score]:
                     task=panel.mode.label,
                     run_id=run,
                     language=part.language,
-                    metric=panel.mode.headline,
+                    metric=metric,
                     n=part.values.size,
                     score=interval.value,
                     low=interval.low,
@@ -90,23 +90,26 @@ def score_cells(panel: Panel) -> list[Score]:
 
 def mean_scores(panel: Panel, groups: Sequence[LanguageGroup]) -> list[MeanScore]:
     """Returns the mean over each group of languages for every run of a task."""
-    means = [
-        _mean_score(panel, run, group, parts)
+    chance = panel.mode.chance_level
+    return [
+        _mean_score(panel.mode.label, run, group, parts, chance)
         for run in panel.run_ids
         for group in groups
         if (parts := panel.contrasts(group.languages, {run: 1.0}))
     ]
-    return means
 
 
 def _mean_score(
-    panel: Panel, run: str, group: LanguageGroup, parts: Sequence[LanguageValues]
+    task: str,
+    run: str,
+    group: LanguageGroup,
+    parts: Sequence[LanguageValues],
+    chance: float | None,
 ) -> MeanScore:
     mean = mean_over_languages(parts)
     interval = mean.score_interval if len(parts) > 1 else score_interval(parts[0].values)
-    chance = panel.mode.chance_level
     return MeanScore(
-        task=panel.mode.label,
+        task=task,
         run_id=run,
         kind=group.kind,
         group=group.name,

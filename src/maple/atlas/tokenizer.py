@@ -11,15 +11,10 @@ from maple.atlas.corpus import documents
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 
-_WORDS = r"\p{Han}| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
+_WORDS = r"\p{Han}| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+"
 """Letters keep their marks (GPT-2's pattern cuts Hindi and Thai at each vowel sign); a Han
 character stands alone.
 """
-
-
-_LINE_START = r"\n(?=[ \p{Latin}\p{Cyrillic}\p{Arabic}\p{Devanagari}\p{Ethiopic}])"
-"""Where a space is put in (and taken out by the decoder): without it a name that begins a line
-would have other tokens than the same name in a sentence, and could not be copied from there."""
 
 
 def train_tokenizer(out: Path, *, vocabulary: int, documents_read: int, seed: int) -> Any:
@@ -37,7 +32,6 @@ def train_tokenizer(out: Path, *, vocabulary: int, documents_read: int, seed: in
         Tokenizer,
         decoders,
         models,
-        normalizers,
         pre_tokenizers,
         processors,
         trainers,
@@ -45,14 +39,13 @@ def train_tokenizer(out: Path, *, vocabulary: int, documents_read: int, seed: in
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Replace(Regex(_LINE_START), "\n ")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_WORDS), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("\n ", "\n")])
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[AddedToken(token, special=True) for token in (BOS, EOS, PAD)],

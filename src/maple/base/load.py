@@ -85,12 +85,23 @@ def load_base(
         raise TrainingError(f"{quantization} does not load {source!r} here: {error}") from error
     model.requires_grad_(False)
     model.config.use_cache = False
+    _keep_end_tokens_only(model)
     model.name_or_path = name or source
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     chosen = load_family(family) if family else family_for(model_type=config.model_type)
     prepared: Any = quantizer.prepare(model)
     return LoadedBase(prepared, tokenizer, chosen, quantizer, device, dtype)
+
+
+def _keep_end_tokens_only(model: PreTrainedModel) -> None:
+    """Forgets a checkpoint's own decoding: its repetition penalty would act on greedy text too."""
+    from transformers import GenerationConfig
+
+    own: Any = model.generation_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
+    )
 
 
 def let_autocast_choose(model: nn.Module, base: LoadedBase) -> None:

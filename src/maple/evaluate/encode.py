@@ -97,14 +97,14 @@ class Encoder:
         )
 
     def _option(self, context: str, continuation: str) -> tuple[EncodedOption, bool]:
-        if context:
-            # As lm-eval does: white space before the answer belongs to the answer's first token.
-            # A template's last newline is no such space: generation starts after it.
-            head = context.rstrip(None if self.prompt.template == "plain" else " ")
-            tail = context[len(head) :] + continuation
+        # As lm-eval does: white space before the answer belongs to the answer's first token.
+        # A template's last newline is no such space: generation starts after it.
+        head = context.rstrip(None if self.prompt.template == "plain" else " ")
+        tail = context[len(head) :] + continuation
+        if head:
             ids, start = split_tokens(head, tail, self.tokenizer)
         else:
-            own = list(self.tokenizer(continuation, add_special_tokens=False)["input_ids"])
+            own = list(self.tokenizer(tail, add_special_tokens=False)["input_ids"])
             has_prefix = own[:1] == [self._prefix()]
             ids, start = own if has_prefix else [self._prefix(), *own], 1
         start = max(start, 1)

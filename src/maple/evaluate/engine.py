@@ -87,6 +87,7 @@ class Engine:
             mask[row, width - len(request.prompt) :] = 1
         device = self.base.device
         model: Any = self.model
+        stopping = _StopOnText(self, requests, width)
         with torch.inference_mode(), compute_context(self.base):
             output = model.generate(
                 input_ids=torch.from_numpy(ids).to(device),
@@ -94,25 +95,22 @@ class Engine:
                 max_new_tokens=max(r.max_new_tokens for r in requests),
                 do_sample=False,
                 num_beams=1,
-                # Sampling settings of a checkpoint's generation_config would only warn.
-                temperature=None,
-                top_p=None,
-                top_k=None,
                 use_cache=True,
                 pad_token_id=self._pad,
-                stopping_criteria=[_StopOnText(self, requests, width)],
+                stopping_criteria=[stopping],
             )
-        answers = output[:, width:].tolist()
-        return [self._answer(r, a) for r, a in zip(requests, answers, strict=True)]
+        # Behind a finished row stands padding until the longest is done, and padding may be EOS.
+        rows = zip(requests, output[:, width:].tolist(), stopping.lengths, strict=True)
+        return [self._answer(request, ids[:length]) for request, ids, length in rows]
 
     def _answer(self, request: EncodedRequest, ids: list[int]) -> GenerationResponse:
-        """Cuts one generated row at EOS, at its own limit, and at the first stop string."""
+        """Cuts one row of a request's own tokens at EOS and at the first stop string."""
         ends = self.end_ids()
         end = next((i for i, token in enumerate(ids) if token in ends), None)
-        kept = ids[: request.max_new_tokens if end is None else min(end, request.max_new_tokens)]
+        kept = ids[:end]
         text = str(self.base.tokenizer.decode(kept, skip_special_tokens=True))
         cuts = [place for s in request.stop if s and (place := text.find(s)) >= 0]
-        stopped = bool(cuts) or (end is not None and end <= request.max_new_tokens)
+        stopped = bool(cuts) or end is not None
         return GenerationResponse(
             text=text[: min(cuts)] if cuts else text,
             finish="stop" if stopped else "length",
@@ -134,7 +132,8 @@ class _StopOnText:
         self._engine = engine
         self._requests = requests
         self._width = width
-        self._done = [False] * len(requests)
+        self.lengths: list[int | None] = [None] * len(requests)
+        """New tokens of each row when it was done; None while, or where EOS ended it."""
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         import torch
@@ -142,11 +141,13 @@ class _StopOnText:
         tokenizer = self._engine.base.tokenizer
         new = input_ids[:, self._width :].tolist()
         for row, (request, ids) in enumerate(zip(self._requests, new, strict=True)):
-            if not self._done[row]:
+            if self.lengths[row] is None:
                 text = tokenizer.decode(ids, skip_special_tokens=True)
-                too_long = len(ids) >= request.max_new_tokens
-                self._done[row] = too_long or any(s and s in text for s in request.stop)
-        return torch.tensor(self._done, device=input_ids.device)
+                is_full = len(ids) >= request.max_new_tokens
+                if is_full or any(s and s in text for s in request.stop):
+                    self.lengths[row] = len(ids)
+        done = [length is not None for length in self.lengths]
+        return torch.tensor(done, device=input_ids.device)
 
 
 def _token_scores(logits: torch.Tensor, targets: torch.Tensor) -> tuple[list[float], list[bool]]:

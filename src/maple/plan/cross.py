@@ -63,7 +63,25 @@ def cross(study: StudySpec, resolver: Resolver) -> tuple[list[Cell], list[Skip]]
                 count = previous.stands_for + 1 if previous else 1
                 first = previous or Cell(run=run, label=run.label)
                 cells[run.id] = replace(first, stands_for=count)
-    return list(cells.values()), list(skips.values())
+    return _told_apart(list(cells.values())), list(skips.values())
+
+
+def _told_apart(cells: list[Cell]) -> list[Cell]:
+    """Adds to the labels the hyper-parameters, other than rank, that the study varies."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for cell in cells:
+        for key, value in cell.run.method.parameters.items():
+            seen.setdefault((cell.run.method.name, key), set()).add(str(value))
+    labelled = []
+    for cell in cells:
+        method = cell.run.method
+        shown = [
+            f"{key}={value}"
+            for key, value in method.parameters.items()
+            if key != "rank" and len(seen[method.name, key]) > 1
+        ]
+        labelled.append(replace(cell, label=" · ".join([cell.label, *shown])))
+    return labelled
 
 
 def _runs(

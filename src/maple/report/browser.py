@@ -13,7 +13,7 @@ from maple.report.embed import cut, cut_middle, script_json
 from maple.report.headline import main_group
 from maple.store.read import Store, StoredEvaluation
 
-MOST_BYTES = 700_000
+MOST_BYTES = 500_000
 """Of all samples in the page together."""
 MOST_RUNS = 6
 MOST_SAMPLES = 10

@@ -122,12 +122,10 @@ def _told_apart(summary: Summary) -> str:
     if without:
         parts.append(f"{len(without)} cannot be compared ({_why(without)})")
     if not up + down:
-        return f"No configuration can be told from the base: of {_counted(planned, parts[2:])}."
-    return f"Of {_counted(planned, parts)}; {_best(summary, effects)}."
-
-
-def _counted(planned: Sequence[StoredRun], parts: Sequence[str]) -> str:
-    return f"{plural(len(planned), 'tuned run')}, {listed(parts)}"
+        alone = f"None of {plural(len(planned), 'tuned run')} can be told from the base on its own"
+        return "; ".join([alone, *parts[3:]]) + "."
+    tuned = plural(len(planned), "tuned run")
+    return f"Of {tuned}, {listed(parts)}; {_best(summary, effects)}."
 
 
 def _why(runs: Sequence[StoredRun]) -> str:

@@ -104,6 +104,7 @@ def _trace(
 ) -> dict[str, Any]:
     first, names = line[0], _names(every, factor)
     number = names.index(_name(first, factor))
+    symbol = SYMBOLS[number % len(SYMBOLS)]
     colour = f"var:series-{number % N_COLOURS + 1}"
     # Lines that share a level would hide one another's intervals: each is set a little aside.
     shift = 1 + 0.05 * (number - (len(names) - 1) / 2)
@@ -124,7 +125,11 @@ def _trace(
             "width": 0,
         },
         "line": {"color": colour, "width": 1.8},
-        "marker": {"color": colour, "size": 7, "symbol": SYMBOLS[number % len(SYMBOLS)]},
+        "marker": {
+            "color": colour,
+            "size": 7,
+            "symbol": [symbol if _is_complete(p) else f"{symbol}-open" for p in line],
+        },
         "text": [_say(p) for p in line],
         "hovertemplate": "%{text}<extra></extra>",
     }
@@ -151,12 +156,18 @@ def _range(shown: Sequence[CurvePoint]) -> list[float] | None:
     return [low - margin, high + margin]
 
 
+def _is_complete(point: CurvePoint) -> bool:
+    return point.n_languages == point.n_languages_planned
+
+
 def _say(point: CurvePoint) -> str:
-    seeds = f", {point.n_seeds} seeds" if point.n_seeds > 1 else ""
+    basis = f", {point.n_seeds} seeds" if point.n_seeds > 1 else ""
+    if not _is_complete(point):
+        basis += f", {point.n_languages} of {point.n_languages_planned} languages"
     value = (
         f"{signed(point.value)} {limits(point.low, point.high)}"
         if point.quantity == "delta"
         else f"{points(point.value)} {score_limits(point.low, point.high)}"
     )
     rank = "no rank" if point.rank is None else f"rank {point.rank}"
-    return f"{rank}, {bits_name(point.quantization, point.bits)}: {value}{seeds}"
+    return f"{rank}, {bits_name(point.quantization, point.bits)}: {value}{basis}"

@@ -171,8 +171,10 @@ def environments(summary: Summary) -> list[tuple[str, str]]:
     values: dict[str, dict[str, None]] = defaultdict(dict)
     for run in summary.runs:
         for key, value in run.environment.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            values[key][text] = None
+            inner = value if isinstance(value, dict) else {"": value}
+            for name, entry in inner.items():
+                text = entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False)
+                values[f"{key} {name}".rstrip()][text] = None
     return [(key, "; ".join(found)) for key, found in sorted(values.items())]
 
 

@@ -47,8 +47,12 @@ def load_alive(method: Method, directory: Path, what: str, context: CohortContex
     untouched, noise = context.untouched()
     try:
         model = method.load(context.base.model, directory).eval()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SourceError(f"the adapter {directory} does not load on this base: {error}") from error
+    except Exception as error:
+        strip(context.base)
+        raise SourceError(
+            f"the adapter {directory} does not load on this base: {error}. Copy it again, or train "
+            "it again."
+        ) from error
     try:
         check_alive(probe_logits(model, context.base), untouched, noise=noise, what=what)
     except MapleError:
@@ -65,6 +69,21 @@ def detach(model: nn.Module, base: LoadedBase) -> None:
         return  # ``full`` trains a copy; ``none`` is the base itself
     if not model.active_peft_config.is_prompt_learning:
         model.unload()
+    _forget(base)
+
+
+def strip(base: LoadedBase) -> None:
+    """Takes off what an attach or a load that failed half-way has left on the base."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(base.model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            parent, _, own = name.rpartition(".")
+            setattr(base.model.get_submodule(parent), own, module.get_base_layer())
+    _forget(base)
+
+
+def _forget(base: LoadedBase) -> None:
     base.model.requires_grad_(False)
     # peft marks the model it wrapped, and would take the next adapter for a second one.
     for attribute in ("peft_config", "_hf_peft_config_loaded"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from maple.catalog import load_method
 from maple.catalog.contracts import AttachContext, Method
-from maple.run.adapters import adapter_card, adapter_hash, detach, load_alive
+from maple.run.adapters import adapter_card, adapter_hash, detach, load_alive, strip
 from maple.run.context import CohortContext
 from maple.run.record import RunCheckpoints, show_steps, train_record
 from maple.run.scoring import is_scored, score_model
@@ -47,7 +47,11 @@ def train_cell(run: RunSpec, method: Method, context: CohortContext) -> None:
     torch.manual_seed(run.seed)
     base = context.base
     attach = AttachContext(family=base.family, quantizer=base.quantizer, seed=run.seed)
-    model = method.attach(base.model, attach)
+    try:
+        model = method.attach(base.model, attach)
+    except Exception:
+        strip(base)
+        raise
     try:
         result = train_run(
             model,

@@ -174,7 +174,7 @@ def _fail(
 ) -> tuple[str, str]:
     store.fail_run(run.id, stage, error, "".join(traceback.format_exception(error)))
     progress.say(f"  FAILED: {error}")
-    return run.label, f"{type(error).__name__}: {error}"
+    return f"{run.label} ({run.id})", f"{type(error).__name__}: {error}"
 
 
 def _task_requests(plan: Plan, limit: int | None) -> list[TaskRequest]:

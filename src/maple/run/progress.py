@@ -27,7 +27,7 @@ class Progress:
         self._rich = _display(console) if console.is_terminal else None
         self._bar: TaskID | None = None
         self._step = ("", 0, "")
-        self._done = 0
+        self._done = self._first = 0
         self._began = self._said = 0.0
 
     def __enter__(self) -> Progress:
@@ -73,9 +73,12 @@ class Progress:
             self.say(f"  {name}: {self._done}/{total} {unit}, {shown}, {left:.0f} s left")
 
     def end(self, note: str = "") -> float:
-        """Ends the step; returns its seconds."""
-        seconds = time.monotonic() - self._began
+        """Ends the step, if one was begun; returns its seconds."""
         name, _, unit = self._step
+        if not name:
+            return 0.0  # resumed with nothing left to do
+        seconds = time.monotonic() - self._began
+        self._step = ("", 0, "")
         if self._rich and self._bar is not None:
             self._rich.remove_task(self._bar)
             self._bar = None

@@ -148,6 +148,8 @@ class StoreWriter:
         """Writes what the evaluation is; returns the sample ids it already answers."""
         folder = self.layout.evaluation(spec.id)
         content = {"id": spec.id, **spec.model_dump(mode="json"), **extra}
+        # Batches go by length: until the last one is in, what is there is no sample of the split.
+        (folder / "done").unlink(missing_ok=True)
         self._json(folder / "spec.json", content)
         stored: set[str] = set()
         for part in sorted(folder.glob("part-*.parquet")):

@@ -144,6 +144,9 @@ class RunSpec(Frozen):
         """The run's identity: 16 hexadecimal digits over everything that changes its numbers."""
         content = self.model_dump(mode="json", exclude={"training": True, "mixture": {"name"}})
         content["training"] = self.training.identity() if self.training else None
+        if (self.model.revision or "").startswith("sha256:"):
+            # The bytes of a local model say what it is; its folder may be called anything.
+            content["model"].pop("name")
         return content_id(content)
 
     @property

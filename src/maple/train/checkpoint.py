@@ -89,20 +89,22 @@ def unpack_state(
     """Restores a run; returns the last finished step and the curve so far.
 
     Raises:
-        StoreError: the checkpoint belongs to other parameters than the model's.
+        StoreError: the checkpoint is broken, or of other parameters than the model's.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    header = json.loads(_metadata(state)["maple"])
-    tensors = load(state)
+    again = "Delete its folder `checkpoint/` to start this run again."
+    try:
+        header = json.loads(_metadata(state)["maple"])
+        tensors = load(state)
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise StoreError(f"the checkpoint cannot be read: {error}. {again}") from error
     trainable = _trainable(model)
-    stored = {k.removeprefix("parameter/") for k in tensors if k.startswith("parameter/")}
-    if stored != set(trainable):
-        raise StoreError(
-            "the checkpoint holds other parameters than the run trains; delete its folder "
-            "`checkpoint/` to start this run again."
-        )
+    stored = {k: v.shape for k, v in tensors.items() if k.startswith("parameter/")}
+    if stored != {f"parameter/{name}": p.shape for name, p in trainable.items()}:
+        raise StoreError(f"the checkpoint holds other parameters than the run trains. {again}")
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(tensors[f"parameter/{name}"])

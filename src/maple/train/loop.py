@@ -218,10 +218,17 @@ def _optimizer(
 def _prepare(model: nn.Module, settings: TrainingSettings) -> None:
     model.train()
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        _checkpointing(model, "enable")({"use_reentrant": False})
 
 
 def _restore(model: nn.Module, settings: TrainingSettings) -> None:
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_disable()  # type: ignore[operator]
+        _checkpointing(model, "disable")()
     model.eval()
+
+
+def _checkpointing(model: nn.Module, verb: str) -> Callable[..., None]:
+    # transformers 5.2x calls it activation checkpointing and warns at the name before.
+    name = f"activation_checkpointing_{verb}"
+    found: Any = getattr(model, name, None) or getattr(model, f"gradient_checkpointing_{verb}")
+    return found  # type: ignore[no-any-return]
