@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from tests.tiny_models import save_model, train_tokenizer
 
 if TYPE_CHECKING:

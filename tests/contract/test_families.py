@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.tiny_models import FAMILIES
 
 from maple.base import LoadedBase
 from maple.catalog import entry_names, family_for, load_family
 from maple.plan.estimate import shape_from_config
-from tests.tiny_models import FAMILIES
 
 Bases = Callable[..., LoadedBase]
 

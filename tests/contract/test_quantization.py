@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.tiny_models import make_pools, settings
 
 from maple.base import LoadedBase
+from maple.base.load import count_parameters
 from maple.catalog import entry_names, load_method, load_quantizer
 from maple.catalog.contracts import AttachContext, TrainingHooks
 from maple.data import StepSchedule
@@ -19,7 +21,6 @@ from maple.evaluate.probe import largest_difference
 from maple.plan.estimate import estimate, shape_from_config
 from maple.study import MethodRef, ModelRef, RunSpec
 from maple.train.loop import micro_batch_loss
-from tests.tiny_models import make_pools, settings
 
 Bases = Callable[..., LoadedBase]
 
@@ -74,20 +75,20 @@ def test_int8_weights_are_rows_over_their_largest_value(
 
 
 # Source: Dettmers et al. 2023 (arXiv 2305.14314), appendix E.
-NF4 = np.array(
-    [-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0]
-    + [0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0]
-)
+NF4 = np.array([
+    -1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0,
+    0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0,
+])  # fmt: skip
 
 
 def test_nf4_weights_are_the_nearest_of_16_values_in_blocks_of_64(
     shared_base: Bases, fresh_base: Bases
 ) -> None:
-    import bitsandbytes.functional as F
+    from bitsandbytes.functional import dequantize_4bit
 
     original = first_weight(shared_base("llama", "bf16")).float().numpy().reshape(-1, 64)
     weight = first_weight(fresh_base("llama", "nf4"))
-    found = F.dequantize_4bit(weight.data, weight.quant_state).float().numpy().reshape(-1, 64)
+    found = dequantize_4bit(weight.data, weight.quant_state).float().numpy().reshape(-1, 64)
     scale = np.abs(original).max(axis=1, keepdims=True)
     nearest = NF4[np.abs((original / scale)[..., None] - NF4).argmin(axis=-1)]
     # The scales are themselves in 8 bits (double quantization): 1% of a weight, and bfloat16.
@@ -158,6 +159,14 @@ def test_gradients_through_quantized_layers_point_where_those_of_fp32_do(
         for name, gradient in exact.items():
             cosine = torch.cosine_similarity(gradient.flatten(), found[name].flatten(), dim=0)
             assert float(cosine) > limit, f"{quantization} {name}: {float(cosine):.3f}"
+
+
+@every_quantizer
+def test_a_packed_weight_counts_as_what_it_was_packed_from(
+    shared_base: Bases, quantization: str
+) -> None:
+    expected = sum(p.numel() for p in shared_base("llama", "fp32").model.parameters())
+    assert count_parameters(shared_base("llama", quantization).model) == (0, expected)
 
 
 @every_quantizer

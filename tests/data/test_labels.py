@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.tiny_models import TEXTS
 
 from maple.catalog import load_family
 from maple.catalog.contracts import Conversation
@@ -16,7 +17,6 @@ from maple.data import Example, render_conversation, tokenize_example
 from maple.data.tokenize import split_tokens
 from maple.errors import TrainingError
 from maple.study.spec import Template
-from tests.tiny_models import TEXTS
 
 TEMPLATES = get_args(Template)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tiny_models import FAMILIES, VOCABULARY
 
 from maple.base import LoadedBase, label_logits
 from maple.data import Example, MicroBatch, pack_rows, to_micro_batches
-from tests.tiny_models import FAMILIES, VOCABULARY
 
 Bases = Callable[..., LoadedBase]
 PAD = 2

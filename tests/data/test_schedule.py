@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.tiny_models import make_pools, settings
 
 from maple.base import LoadedBase
 from maple.catalog.contracts import Conversation
@@ -18,7 +19,6 @@ from maple.data.schedule import TokenCache
 from maple.errors import DataError
 from maple.files import Files
 from maple.study import Mixture, MixturePart, TrainingSettings
-from tests.tiny_models import make_pools, settings
 
 Bases = Callable[..., LoadedBase]
 
@@ -144,7 +144,12 @@ def test_a_step_is_the_same_whichever_was_asked_for_before(shared_base: Bases) -
 
 @pytest.mark.parametrize(
     "change",
-    [{"learning_rate": 1.0}, {"micro_batch_tokens": 7}, {"weight_decay": 1.0}, {"scheduler": "linear"}],
+    [
+        {"learning_rate": 1.0},
+        {"micro_batch_tokens": 7},
+        {"weight_decay": 1.0},
+        {"scheduler": "linear"},
+    ],
 )
 def test_settings_of_the_optimiser_leave_the_batches_alone(
     shared_base: Bases, change: dict[str, object]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.tiny_models import TEXTS
 
 from maple.catalog import load_family
 from maple.catalog.contracts import GenerationRequest, RankingRequest
@@ -16,7 +17,6 @@ from maple.data import render_instruction
 from maple.evaluate.encode import EncodedOption, Encoder
 from maple.study import PromptSettings
 from maple.study.spec import Template
-from tests.tiny_models import TEXTS
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny_models import FAMILIES, TEXTS, settings, train_on
 
 from maple.base import LoadedBase
 from maple.catalog import load_method
@@ -23,7 +24,6 @@ from maple.evaluate.encode import EncodedRequest, Encoder
 from maple.evaluate.engine import _token_scores
 from maple.run.adapters import detach
 from maple.study import PromptSettings
-from tests.tiny_models import FAMILIES, TEXTS, settings, train_on
 
 Bases = Callable[..., LoadedBase]
 
@@ -53,7 +53,9 @@ def prompts(n: int = 8) -> list[GenerationRequest]:
     ]
 
 
-def encode(base: LoadedBase, requests: Sequence[Any], max_length: int = 512) -> list[EncodedRequest]:
+def encode(
+    base: LoadedBase, requests: Sequence[Any], max_length: int = 512
+) -> list[EncodedRequest]:
     encoder = Encoder(base.tokenizer, base.family, PLAIN, max_length=max_length)
     return [
         encoder.ranking(r) if isinstance(r, RankingRequest) else encoder.generation(r, None)
@@ -107,7 +109,9 @@ def naive_generation(model: Any, ids: Sequence[int], limit: int, ends: set[int])
 def test_loglikelihoods_equal_a_forward_per_option(shared_base: Bases, family: str) -> None:
     base = shared_base(family)
     encoded = encode(base, rankings())
-    for request, response in zip(encoded, Engine(base.model, base).loglikelihoods(encoded), strict=True):
+    for request, response in zip(
+        encoded, Engine(base.model, base).loglikelihoods(encoded), strict=True
+    ):
         for option, value, greedy, n_tokens in zip(
             request.options,
             response.loglikelihoods,
@@ -127,7 +131,10 @@ def test_a_greedy_continuation_is_recognised(shared_base: Bases) -> None:
     prompt = base.tokenizer(TEXTS["eng_Latn"][0])["input_ids"]
     new = naive_generation(base.model, prompt, 5, set())
     encoded = EncodedRequest(
-        options=(_option([*prompt, *new], len(prompt)), _option([*prompt, *new[:-1], 7], len(prompt)))
+        options=(
+            _option([*prompt, *new], len(prompt)),
+            _option([*prompt, *new[:-1], 7], len(prompt)),
+        )
     )
     (response,) = Engine(base.model, base).loglikelihoods([encoded])
     assert response.is_greedy == (True, new[-1] == 7)
@@ -307,8 +314,15 @@ def test_batch_size_changes_no_score_on_int8(shared_base: Bases) -> None:
         assert one.loglikelihoods == pytest.approx(many.loglikelihoods, abs=0.1)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(),
-                                   RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 def test_batches_halve_while_memory_does_not_suffice(
     shared_base: Bases, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

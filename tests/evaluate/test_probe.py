@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.tiny_models import settings, train_on
 
 from maple.base import LoadedBase
 from maple.catalog import load_method
@@ -14,7 +15,6 @@ from maple.errors import DeadAdapterError
 from maple.evaluate import check_alive, probe_logits
 from maple.evaluate.probe import largest_difference
 from maple.run.adapters import detach
-from tests.tiny_models import settings, train_on
 
 Bases = Callable[..., LoadedBase]
 
@@ -54,6 +54,6 @@ def test_an_untrained_adapter_is_dead_and_a_trained_one_alive(
 
 def test_a_difference_within_the_noise_is_no_life() -> None:
     base, adapted = [torch.zeros(2, 3)], [torch.full((2, 3), 0.05)]
-    with pytest.raises(DeadAdapterError, match="noise 0.01"):
+    with pytest.raises(DeadAdapterError, match=r"noise 0\.01"):
         check_alive(adapted, base, noise=0.01, what="mine")
     assert check_alive(adapted, base, noise=0.001, what="mine") == pytest.approx(0.05)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny_models import make_pools, settings, train_on
 
 from maple.base import LoadedBase
 from maple.catalog import load_method
@@ -22,7 +23,6 @@ from maple.evaluate.probe import largest_difference
 from maple.files import Files
 from maple.run.adapters import detach
 from maple.study import Mixture, MixturePart, TrainingSettings
-from tests.tiny_models import make_pools, settings, train_on
 
 pytest.importorskip("trl")
 
@@ -85,9 +85,10 @@ def train_with_trl(
     as_row: Callable[[Example], dict[str, list[int]]] | None = None,
 ) -> Trained:
     """The examples of our schedule, in its order, through TRL's trainer and optimiser."""
-    import datasets
     import peft
     import trl
+
+    import datasets
 
     schedule = StepSchedule(pools, wanted, seed=0, tokenizer=base.tokenizer, family=base.family)
     examples = [e for step in range(1, N_STEPS + 1) for e in schedule.examples(step)]
@@ -176,7 +177,10 @@ def test_losses_and_adapter_agree_with_trl_over_50_steps(
     theirs = train_with_trl(fresh_base(), pools, wanted, tmp_path, accumulation=accumulation)
     assert ours.losses[-1] < ours.losses[0] / 1.2
     # float32 sums in another order, carried through 50 steps.
-    worst, moved = largest_relative_difference(ours, theirs), largest_difference(ours.logits, theirs.logits)
+    worst, moved = (
+        largest_relative_difference(ours, theirs),
+        largest_difference(ours.logits, theirs.logits),
+    )
     print(f"TRL {rows} x{accumulation}: losses {worst:.1e} relative, logits {moved:.1e}")
     assert worst < 1e-4
     assert moved < 1e-3

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.tiny_models import settings, train_on
 
 from maple.base import LoadedBase
 from maple.catalog import load_method
 from maple.study import LOOP_VERSION
-from tests.tiny_models import settings, train_on
 
 GOLDEN = Path(__file__).parent / "golden_curve.json"
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "all-linear"}

@@ -6,15 +6,17 @@ from typing import get_args
 
 import pytest
 import torch
+from tests.tiny_models import settings
 from transformers import get_scheduler
 
 from maple.study.spec import Scheduler
 from maple.train.loop import learning_rate_factor
-from tests.tiny_models import settings
 
 
 @pytest.mark.parametrize("scheduler", get_args(Scheduler))
-@pytest.mark.parametrize(("warmup", "total"), [(0, 1), (0, 30), (5, 30), (1, 2), (30, 30), (40, 30)])
+@pytest.mark.parametrize(
+    ("warmup", "total"), [(0, 1), (0, 30), (5, 30), (1, 2), (30, 30), (40, 30)]
+)
 def test_learning_rate_equals_transformers(scheduler: Scheduler, warmup: int, total: int) -> None:
     wanted = settings(scheduler=scheduler, warmup_steps=warmup)
     theirs = get_scheduler(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import pytest
 import torch
+from tests.tiny_models import make_pools, settings, train_on
 
 from maple.base import LoadedBase
 from maple.catalog import load_method
@@ -16,9 +17,7 @@ from maple.catalog.contracts import AttachContext, Method, TrainingHooks
 from maple.data import StepSchedule
 from maple.errors import TrainingError
 from maple.records import CurveRow
-from maple.run.adapters import detach
 from maple.train.loop import micro_batch_loss
-from tests.tiny_models import make_pools, settings, train_on
 
 Bases = Callable[..., LoadedBase]
 
@@ -133,7 +132,8 @@ def test_the_head_sees_label_positions_only(fresh_base: Bases, lora: Method) -> 
 
 
 @pytest.mark.parametrize(
-    "change", [{"micro_batch_tokens": 96}, {"micro_batch_tokens": 100_000}, {"gradient_checkpointing": True}]
+    "change",
+    [{"micro_batch_tokens": 96}, {"micro_batch_tokens": 100_000}, {"gradient_checkpointing": True}],
 )
 def test_memory_settings_do_not_change_the_losses(
     fresh_base: Bases, lora: Method, change: dict[str, Any]
@@ -246,14 +246,14 @@ class Watching(TrainingHooks):
 
 
 @pytest.fixture
-def watched() -> Iterator[tuple[Method, Watching]]:
+def watched() -> tuple[Method, Watching]:
     watching = Watching()
 
     class WatchedLora(type(load_method("lora"))):  # type: ignore[misc]
         def hooks(self, model: torch.nn.Module, total_steps: int) -> TrainingHooks:
             return watching
 
-    yield WatchedLora(**LORA), watching
+    return WatchedLora(**LORA), watching
 
 
 def test_hooks_are_called_around_every_step(
@@ -271,7 +271,5 @@ def test_an_extra_loss_is_added_to_the_mean_whatever_the_micro_batches(
     _, plain = train_on(fresh_base(), method, settings(max_steps=1))
     watching.extra = 2.0
     for tokens in (96, 4096):
-        _, other = train_on(
-            fresh_base(), method, settings(max_steps=1, micro_batch_tokens=tokens)
-        )
+        _, other = train_on(fresh_base(), method, settings(max_steps=1, micro_batch_tokens=tokens))
         assert other.curve[0].loss == pytest.approx(plain.curve[0].loss + 2.0, rel=1e-5)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny_models import settings, train_on
 
 from maple.base import LoadedBase
 from maple.catalog import load_method
@@ -16,17 +17,21 @@ from maple.catalog.contracts import Method, TrainingHooks
 from maple.errors import StoreError
 from maple.records import CurveRow
 from maple.train.checkpoint import CheckpointPace, pack_state, unpack_state
-from tests.tiny_models import settings, train_on
 
 Bases = Callable[..., LoadedBase]
 
 N_STEPS = 6
-SETTINGS = settings(max_steps=N_STEPS, epochs=100, warmup_steps=2, scheduler="cosine", weight_decay=0.1)
-PARAMETERS: dict[str, dict[str, Any]] = {"lora": {"rank": 4, "alpha": 4, "dropout": 0.3}, "full": {}}
+SETTINGS = settings(
+    max_steps=N_STEPS, epochs=100, warmup_steps=2, scheduler="cosine", weight_decay=0.1
+)
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 4, "alpha": 4, "dropout": 0.3},
+    "full": {},
+}
 CLOCKS = {"step_seconds", "tokens_per_second", "peak_memory_bytes"}
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -46,7 +51,7 @@ class Kept:
 def killed_after(step: int) -> Callable[[CurveRow, int], None]:
     def on_step(row: CurveRow, _: int) -> None:
         if row.step == step:
-            raise Killed
+            raise KilledError
 
     return on_step
 
@@ -74,7 +79,7 @@ def test_a_killed_run_continues_with_the_same_curve_and_adapter(
     model, whole = train_on(fresh_base("llama", quantization), method, SETTINGS)
     expected = saved(method, model, tmp_path / "whole")
     kept = Kept()
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train_on(
             fresh_base("llama", quantization),
             method,
@@ -143,7 +148,7 @@ def test_the_hooks_of_a_method_continue_too(fresh_base: Bases) -> None:
     method = CountingLora(**PARAMETERS["lora"])
     train_on(fresh_base(), method, SETTINGS)
     kept = Kept()
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train_on(fresh_base(), method, SETTINGS, checkpoints=kept, on_step=killed_after(4))
     train_on(fresh_base(), method, SETTINGS, checkpoints=kept)
     whole, _, resumed = made

@@ -51,6 +51,17 @@ KIND_WEIGHTS: Mapping[str, Mapping[str, float]] = {
 }
 """Share of each kind of document: `high` for classes 4 and 5, `low` below."""
 
+READING_WEIGHTS: Mapping[str, float] = {
+    "reading": 0.72,
+    "comparison": 0.14,
+    "journey": 0.08,
+    "facts": 0.02,
+    "calendar": 0.01,
+    "bridge": 0.02,
+    "echo": 0.01,
+}
+"""Share of each kind in the second phase, which trains on from the first: reading is learnt last."""
+
 EASY_CHARACTERS = 3_000_000
 """The curriculum ends after so many characters. Until then echoes (the easiest copying) fade from
 `EASY_ECHOES` to their share above, and the harder comparisons grow to theirs."""
@@ -223,15 +234,21 @@ class Scribe:
         )
 
 
-def documents(seed: int) -> Iterator[Document]:
-    """Yields pre-training documents for ever, the same for the same seed."""
+def documents(seed: int, *, is_second_phase: bool = False) -> Iterator[Document]:
+    """Yields pre-training documents for ever, the same for the same seed.
+
+    Args:
+        seed: Chooses the documents.
+        is_second_phase: Mostly reading, and no easy first forms: for a base that has had them.
+    """
     rng = random.Random(f"atlas/corpus/{seed}")
     source = Source(load_world(), ("train", "validation", "test"), held_out=False)
     written = 0
     while True:
         speaker = load_speaker(_language(rng))
-        ease = max(0.0, 1 - written / EASY_CHARACTERS)
+        ease = 0.0 if is_second_phase else max(0.0, 1 - written / EASY_CHARACTERS)
         kinds = KIND_WEIGHTS["high" if speaker.frames.resource_class >= 4 else "low"]
+        kinds = READING_WEIGHTS if is_second_phase else kinds
         kind = _weighted(rng, {**kinds, "echo": kinds["echo"] + EASY_ECHOES * ease})
         write: Callable[[], str] = getattr(Scribe(rng, source, speaker, ease), kind)
         text = write()

@@ -45,6 +45,8 @@ class Recipe:
     probe_minutes: float = 10.0
     probe_samples: int = 60
     """Samples a skill and language in the last probe; 0 measures nothing."""
+    start: Path | None = None
+    """A base to train on from, with its tokenizer; None starts from nothing."""
 
 
 def train_base(recipe: Recipe, out: Path, report: Report) -> None:
@@ -59,14 +61,18 @@ def train_base(recipe: Recipe, out: Path, report: Report) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    tokenizer = train_tokenizer(
-        out,
-        vocabulary=recipe.vocabulary,
-        documents_read=recipe.tokenizer_documents,
-        seed=recipe.seed,
-    )
-    model = make_model(recipe.vocabulary)
-    lay_circuit(model)
+    if recipe.start is None:
+        tokenizer = train_tokenizer(
+            out,
+            vocabulary=recipe.vocabulary,
+            documents_read=recipe.tokenizer_documents,
+            seed=recipe.seed,
+        )
+        model = make_model(recipe.vocabulary)
+        lay_circuit(model)
+    else:
+        model, tokenizer = _load(recipe.start)
+        tokenizer.save_pretrained(str(out))
     with (out / "curve.jsonl").open("w", encoding="utf-8") as curve:
 
         def write(row: dict[str, Any]) -> None:
@@ -75,6 +81,13 @@ def train_base(recipe: Recipe, out: Path, report: Report) -> None:
             report(row)
 
         _Trainer(recipe, model, tokenizer, out, write).run()
+
+
+def _load(directory: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model: Any = AutoModelForCausalLM.from_pretrained(str(directory))
+    return model.float().train(), AutoTokenizer.from_pretrained(str(directory))
 
 
 def make_model(vocabulary: int) -> Any:
@@ -196,7 +209,7 @@ def _rows(tokenizer: Any, recipe: Recipe) -> Iterator["torch.Tensor"]:
     """Yields batches of packed tokens: (step_tokens / length, length)."""
     import torch
 
-    stream = documents(recipe.seed)
+    stream = documents(recipe.seed, is_second_phase=recipe.start is not None)
     buffer: list[int] = []
     step = 0
     while True:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -30,8 +30,6 @@ KINDS: Mapping[str, type] = {
     "tasks": Task,
 }
 """Folder of the catalog -> the contract its entries fulfil."""
-
-Entry = TypeVar("Entry")
 
 
 def entry_names(kind: str) -> list[str]:
@@ -162,5 +160,10 @@ def _module(source: str | Path) -> ModuleType:
         raise CatalogError(f"{source} cannot be loaded as a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        reason = f"{type(error).__name__}: {error}"
+        raise CatalogError(f"{source} cannot be imported: {reason}") from error
     return module

@@ -62,7 +62,8 @@ def render_instruction(
         family: words the chat where the tokenizer has no template.
         turns: earlier turns of (role, text).
 
-    Source: Bactrian-X and Stanford Alpaca repositories for their templates.
+    Source: templates/bactrian.json of mbzuai-nlp/bactrian-x; train.py of tatsu-lab/stanford_alpaca,
+    with a line break at its end, as alpaca-lora writes it.
     """
     if template == "chat":
         return _chat(instruction, input_text, turns, tokenizer, family)

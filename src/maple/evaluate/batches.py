@@ -63,10 +63,10 @@ def halving(batch: Sequence[T], call: Callable[[Sequence[T]], list[object]]) -> 
 def _is_out_of_memory(error: BaseException) -> bool:
     import torch
 
-    # The CPU allocator has no exception class of its own.
-    return isinstance(
-        error, torch.OutOfMemoryError | MemoryError
-    ) or "can't allocate memory" in str(error)
+    # Neither the CPU allocator nor cuBLAS, which takes a workspace of its own, has a class for it.
+    said = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    is_known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return is_known or any(text in str(error) for text in said)
 
 
 def _release_memory() -> None:
