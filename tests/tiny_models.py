@@ -150,9 +150,8 @@ def train_on(
         model,
         base,
         method,
+        schedule,
         settings=wanted,
-        total_steps=schedule.total_steps,
-        micro_batches=schedule.micro_batches,
         **arguments,
     )
     return model, result

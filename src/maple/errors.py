@@ -1,15 +1,15 @@
 """Every error Maple raises on purpose.
 
-    MapleError                 what was asked, why it cannot be, what to do next
-    ├── UsageError             the request itself is wrong: exit code 2
-    │   ├── StudyError         a study file: file, key, value
-    │   └── CatalogError       a name no catalog entry has
-    ├── DataError              a data file: file, line, field
-    ├── SourceError            bytes that cannot be had: network, gate, moved repository
-    ├── StoreError             the store cannot be written or read: disk full, held by another run
-    ├── TrainingError          a run that cannot go on: non-finite loss, nothing trainable
-    │   └── DeadAdapterError   an adapter that does not change the base's logits
-    └── MismatchError          an adapter and a base (or bits) that do not belong together
+MapleError                 what was asked, why it cannot be, what to do next
+├── UsageError             the request itself is wrong: exit code 2
+│   ├── StudyError         a study file: file, key, value
+│   └── CatalogError       a name no catalog entry has
+├── DataError              a data file: file, line, field
+├── SourceError            bytes that cannot be had: network, gate, moved repository
+├── StoreError             the store cannot be written or read: disk full, held by another run
+├── TrainingError          a run that cannot go on: non-finite loss, nothing trainable
+│   └── DeadAdapterError   an adapter that does not change the base's logits
+└── MismatchError          an adapter and a base (or bits) that do not belong together
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from tests.files.hub_server import HubServer
 
 STUDY = """\
@@ -40,9 +39,7 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
 
 
 def publish(server: HubServer, model: Path) -> None:
-    rows = [
-        {"instruction": f"Di {n}.", "input": None, "output": f"Digo {n}."} for n in range(6)
-    ]
+    rows = [{"instruction": f"Di {n}.", "input": None, "output": f"Digo {n}."} for n in range(6)]
     lines = "".join(json.dumps(r) + "\n" for r in rows).encode()
     bactrian = [{**r, "input": "", "id": f"alpaca-{n}"} for n, r in enumerate(rows)]
     server.commit("models", "maple-tests/tiny", {p.name: p.read_bytes() for p in model.iterdir()})
@@ -104,7 +101,9 @@ def test_a_study_is_fetched_once_locked_and_runs_offline(
         endpoint = server.endpoint
     lock = json.loads((tmp_path / "maple.lock").read_text(encoding="utf-8"))
     assert set(lock["models"]) == {"maple-tests/tiny"}
-    assert {"DAMO-NLP-MT/multialpaca", "MBZUAI/Bactrian-X", "facebook/xnli"} <= set(lock["datasets"])
+    assert {"DAMO-NLP-MT/multialpaca", "MBZUAI/Bactrian-X", "facebook/xnli"} <= set(
+        lock["datasets"]
+    )
 
     done = maple("run", "study.yaml", "--out", "out", endpoint=endpoint, offline=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -60,7 +60,7 @@ READING_WEIGHTS: Mapping[str, float] = {
     "bridge": 0.02,
     "echo": 0.01,
 }
-"""Share of each kind in the second phase, which trains on from the first: reading is learnt last."""
+"""Share of each kind in the second phase: reading is what takes longest to learn."""
 
 EASY_CHARACTERS = 3_000_000
 """The curriculum ends after so many characters. Until then echoes (the easiest copying) fade from

@@ -182,11 +182,26 @@ class Method(BaseModel, ABC):
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def load(self, model: nn.Module, directory: Path) -> nn.Module:
-        """Returns the base with the adapter of ``directory`` on it, ready to be evaluated."""
-        from peft import PeftModel
+        """Returns the base with the adapter of ``directory`` on it, ready to be evaluated.
 
-        loaded: nn.Module = PeftModel.from_pretrained(model, str(directory))
-        return loaded
+        Raises:
+            ValueError: the stored weights are not exactly the adapter's: peft would warn of what
+                is missing, pass over what it does not know, and go on.
+        """
+        from peft import PeftModel, get_peft_model_state_dict
+        from safetensors import safe_open
+
+        loaded: Any = PeftModel.from_pretrained(model, str(directory))
+        with safe_open(str(directory / "adapter_model.safetensors"), framework="pt") as stored:
+            differing = set(stored.keys()) ^ set(get_peft_model_state_dict(loaded))
+        if differing:
+            loaded.unload()
+            raise ValueError(
+                f"its weights are not those of an adapter for this base: {len(differing)} tensors "
+                f"are missing or unknown, {min(differing)} among them"
+            )
+        result: nn.Module = loaded
+        return result
 
 
 # -------------------------------------------------------------------------------- datasets

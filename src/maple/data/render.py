@@ -76,9 +76,9 @@ def render_instruction(
         # Not str.format on user text: a brace in an instruction is text, not a field.
         filled = form.replace("{instruction}", f"{earlier}{instruction}", 1)
         return _fill_input(filled, input_text) if input_text else filled
-    return (
-        f"{earlier}{instruction}\n\n{input_text}\n\n" if input_text else f"{earlier}{instruction}"
-    )
+    # One line break before the answer, as evaluation puts it.
+    body = f"{instruction}\n\n{input_text}" if input_text else instruction
+    return f"{earlier}{body}\n"
 
 
 def _fill_input(text: str, input_text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maple.catalog.contracts import Conversation, ModelFamily
@@ -107,7 +107,3 @@ class StepSchedule:
             language=source.language,
             dataset=source.dataset,
         )
-
-
-StepProvider = Callable[[int], list[MicroBatch]]
-"""Step number (from 1) -> its forward passes: all that the loop asks of the data."""

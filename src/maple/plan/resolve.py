@@ -103,7 +103,8 @@ class Resolver:
     ) -> tuple[str, ...]:
         known = dataset.info.languages
         if settings.languages:
-            codes = tuple(languages.find(alias).code for alias in settings.languages)
+            found = (languages.find(alias).code for alias in settings.languages)
+            codes = tuple(dict.fromkeys(found))  # two names of one language are one
             absent = [c for c in codes if known and c not in known]
             if absent:
                 raise StudyError(

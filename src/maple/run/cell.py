@@ -57,9 +57,8 @@ def train_cell(run: RunSpec, method: Method, context: CohortContext) -> None:
             model,
             base,
             method,
+            schedule,
             settings=run.training,
-            total_steps=schedule.total_steps,
-            micro_batches=schedule.micro_batches,
             checkpoints=RunCheckpoints(context.store, run.id),
             on_step=show_steps(context.progress, schedule.total_steps),
         )

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from maple.base import (
     LoadedBase,
@@ -44,14 +44,24 @@ class TrainResult:
     total_parameters: int
 
 
+class Schedule(Protocol):
+    """What the loop asks of the data: the steps of a run, and what each of them sees."""
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """The forward passes of optimiser step ``step``, counted from 1."""
+
+
 def train_run(
     model: nn.Module,
     base: LoadedBase,
     method: Method,
+    schedule: Schedule,
     *,
     settings: TrainingSettings,
-    total_steps: int,
-    micro_batches: Callable[[int], list[MicroBatch]],
     checkpoints: CheckpointStore | None = None,
     on_step: Callable[[CurveRow, int], None] | None = None,
 ) -> TrainResult:
@@ -61,16 +71,16 @@ def train_run(
         model: the base with the adapter attached; left trained, in evaluation mode.
         base: what the adapter stands on: device and compute dtype.
         method: parameter groups and hooks.
-        settings: learning rate, schedule, clipping.
-        total_steps: optimiser steps of the whole run.
-        micro_batches: step (from 1) -> its forward passes.
+        schedule: how many steps there are, and the forward passes of each.
+        settings: learning rate, its schedule, clipping.
         checkpoints: where the state goes; None keeps none.
-        on_step: called with each finished step's row and ``total_steps``.
+        on_step: called with each finished step's row and the number of steps.
 
     Raises:
         TrainingError: nothing is trainable, or a loss or gradient is not finite.
     """
     optimizer = _optimizer(model, method, settings)
+    total_steps = schedule.total_steps
     hooks = method.hooks(model, total_steps)
     done = 0
     curve: list[CurveRow] = []
@@ -81,10 +91,21 @@ def train_run(
     let_autocast_choose(model, base)
     _prepare(model, settings)
     for step in range(done + 1, total_steps + 1):
-        row = _step(
-            step, model, base, optimizer, hooks,
-            settings=settings, total_steps=total_steps, batches=micro_batches(step),
-        )  # fmt: skip
+        began = time.monotonic()
+        batches = schedule.micro_batches(step)
+        factor = learning_rate_factor(settings, step, total_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        hooks.before_step(step)
+        loss, norm = _step(model, base, optimizer, hooks, batches, settings.max_grad_norm)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise TrainingError(
+                f"step {step}: the loss is {loss} and the gradient norm {norm}. Lower "
+                f"training.learning_rate (now {settings.learning_rate}) or use more bits."
+            )
+        hooks.after_step(step, optimizer)
+        rate = settings.learning_rate * factor
+        row = _row(step, loss, rate, norm, batches, time.monotonic() - began, base)
         curve.append(row)
         if checkpoints and (pace.is_due() or step == total_steps):
             began = time.monotonic()
@@ -116,24 +137,19 @@ def learning_rate_factor(settings: TrainingSettings, step: int, total_steps: int
 
 
 def _step(
-    step: int,
     model: nn.Module,
     base: LoadedBase,
     optimizer: torch.optim.Optimizer,
     hooks: TrainingHooks,
-    *,
-    settings: TrainingSettings,
-    total_steps: int,
     batches: list[MicroBatch],
-) -> CurveRow:
-    """One optimiser step over its micro-batches."""
+    max_grad_norm: float,
+) -> tuple[float, float]:
+    """One optimiser step over its micro-batches; returns mean loss and gradient norm.
+
+    Where either is not finite the optimiser is left alone, and the caller ends the run.
+    """
     import torch
 
-    began = time.monotonic()
-    factor = learning_rate_factor(settings, step, total_steps)
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
-    hooks.before_step(step)
     n_labels = sum(len(b.targets) for b in batches)
     total = 0.0
     for batch in batches:
@@ -141,16 +157,11 @@ def _step(
         loss.backward()
         total += float(loss.detach())
     trained = [p for g in optimizer.param_groups for p in g["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm))
-    if not math.isfinite(total) or not math.isfinite(norm):
-        raise TrainingError(
-            f"step {step}: the loss is {total} and the gradient norm {norm}. Lower "
-            f"training.learning_rate (now {settings.learning_rate}) or use more bits."
-        )
-    optimizer.step()
+    norm = float(torch.nn.utils.clip_grad_norm_(trained, max_grad_norm))
+    if math.isfinite(total) and math.isfinite(norm):
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    hooks.after_step(step, optimizer)
-    return _row(step, total, settings.learning_rate * factor, norm, batches, began, base)
+    return total, norm
 
 
 def micro_batch_loss(
@@ -181,10 +192,9 @@ def _row(
     rate: float,
     norm: float,
     batches: list[MicroBatch],
-    began: float,
+    seconds: float,
     base: LoadedBase,
 ) -> CurveRow:
-    seconds = time.monotonic() - began
     tokens = sum(b.n_tokens for b in batches)
     return CurveRow(
         step=step,
