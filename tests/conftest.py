@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from maple.base import LoadedBase
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Before torch is imported: threads that spin while they wait crawl on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # One thread, read when torch is imported: on a busy machine two that wait for each other are
 # twenty times slower on models this small, and sums then depend on nothing but the code.
 os.environ["OMP_NUM_THREADS"] = "1"

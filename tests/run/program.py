@@ -54,10 +54,17 @@ class Job:
         end = time.monotonic() + timeout
         while not is_time():
             assert time.monotonic() < end, self.out
-            assert os.path.exists(f"/proc/{self.pid}"), f"ended before it was killed: {self.out}"
+            assert self._is_alive(), f"ended before it was killed: {self.out}"
             time.sleep(0.002)
         os.kill(self.pid, signal.SIGKILL)
         return self.wait()
+
+    def _is_alive(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def wait(self) -> Outcome:
         """Waits for the end."""

@@ -134,7 +134,7 @@ def select_evaluations(
             "data": data,
             "models": ["any"],
             "methods": ["none"],
-            "evaluate": {"tasks": tasks, "languages": names, "split": split},
+            "evaluate": {"tasks": [t.strip() for t in tasks], "languages": names, "split": split},
         }
     )
     found, missing = choose_evaluations(study, files)
