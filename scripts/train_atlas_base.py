@@ -23,12 +23,14 @@ def main() -> None:
         "--steps", type=int, default=0, help="train so many steps instead: reproducible"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peak-lr", type=float, default=Recipe.peak_lr)
     parser.add_argument("--start", type=Path, default=None, help="a base to train on from")
     arguments = parser.parse_args()
     recipe = Recipe(
         minutes=arguments.minutes,
         steps=arguments.steps,
         seed=arguments.seed,
+        peak_lr=arguments.peak_lr,
         start=arguments.start,
     )
     train_base(recipe, arguments.out, _show)
