@@ -45,7 +45,11 @@ def probe_logits(model: nn.Module, base: LoadedBase) -> list[torch.Tensor]:
 
 def largest_difference(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
     """Largest absolute difference between two sets of probe logits."""
-    return max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True))
+    import torch
+
+    # torch's max, unlike Python's, is NaN wherever one of them is.
+    largest = [(a - b).abs().max() for a, b in zip(first, second, strict=True)]
+    return float(torch.stack(largest).max())
 
 
 def check_alive(
@@ -63,7 +67,8 @@ def check_alive(
         DeadAdapterError: the logits do not move beyond the noise: the adapter was not applied.
     """
     moved = largest_difference(adapted, untouched)
-    if moved <= 10 * noise:
+    # Negated, so that a difference that is no number fails too.
+    if not moved > 10 * noise:
         raise DeadAdapterError(
             f"{what} does not change the base: the largest logit difference on {len(PROBES)} "
             f"probe prompts is {moved:g} (noise {noise:g}). The adapter was not applied, or was "
