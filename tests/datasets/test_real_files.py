@@ -12,8 +12,8 @@ from maple.catalog.datasets.alpaca import Alpaca
 from maple.catalog.datasets.multialpaca import MultiAlpaca
 from maple.files import Files
 
-SHARED = Path(os.environ.get("MAPLE_SHARED") or Path(__file__).parents[2] / ".." / "shared")
-DATA = SHARED / "data"
+BESIDE = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(os.environ.get("MAPLE_SHARED", BESIDE))
 
 pytestmark = pytest.mark.skipif(
     not (DATA / "multialpaca").is_dir(),

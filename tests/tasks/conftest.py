@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,9 @@ from maple.files import Files
 
 
 @pytest.fixture(scope="session")
-def shared() -> Files:
+def shared(shared_data: Path) -> Files:
     """The upstream release files; skips where there are none."""
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    directory = Path(os.environ.get("MAPLE_SHARED", beside))
-    if not directory.is_dir():
-        pytest.skip("no release files: set MAPLE_SHARED to a directory of them")
-    return Files(directory=directory)
+    return Files(directory=shared_data)
 
 
 Writer = Callable[[str, Any], Path]
