@@ -41,6 +41,13 @@ DataDir = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Store; default: runs/<study name>.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Samples per task and language.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Requests per batch at most; default: a token budget.")
+]
+Choices = Annotated[
+    Literal["letter", "cloze"],
+    typer.Option(help="Belebele ranks the letters of listed answers, or the answers."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -178,16 +185,14 @@ def evaluate(
     instruction_language: Annotated[
         Literal["english", "native"], typer.Option(help="Of the mega wording.")
     ] = "english",
+    choices: Choices = "letter",
     quantization: Annotated[
         str | None,
         typer.Option(help="Default: the adapter's own, else the checkpoint's precision."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Default: each task's own.")] = None,
     limit: Limit = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Requests per batch at most; default: a token budget."),
-    ] = None,
+    batch_size: BatchSize = None,
     allow_mismatch: Annotated[
         bool, typer.Option(help="Score an adapter on another base or bits; labelled.")
     ] = False,
@@ -208,7 +213,10 @@ def evaluate(
             select_evaluations(tasks.split(","), languages, data=data, split=split, files=files)
         ),
         prompt=PromptSettings(
-            form=prompt, template=template, instruction_language=instruction_language
+            form=prompt,
+            template=template,
+            instruction_language=instruction_language,
+            choices=choices,
         ),
         split=split,
         limit=limit,

@@ -37,16 +37,18 @@ class OracleSample:
 
 
 def task_name(task: str, language: str) -> str:
-    """The harness's name of one of our tasks in a two-letter language: ``xnli_sw``, ``copa``."""
-    return "copa" if (task, language) == ("xcopa", "en") else f"{task}_{language}"
+    """The harness's name of a task of ours: ``xnli_sw``, ``mlqa_hi_hi``, and ``copa``."""
+    if (task, language) == ("xcopa", "en"):
+        return "copa"
+    return f"mlqa_{language}_{language}" if task == "mlqa" else f"{task}_{language}"
 
 
 def lm_eval_task(task: str, language: str, docs: Sequence[Document]) -> Any:
     """The harness's own task object over ``docs`` instead of its Hub repository.
 
     Args:
-        task: xnli, xcopa or xquad.
-        language: the two-letter code of the harness's file names.
+        task: xnli, xcopa, xquad, belebele, mlqa or xstorycloze.
+        language: upstream's name of the language, as in the harness's file names.
         docs: rows with the columns of the Hub's data files.
     """
     restore_squad_metrics()
@@ -62,6 +64,9 @@ def lm_eval_task(task: str, language: str, docs: Sequence[Document]) -> Any:
         "xnli": root / "xnli" / f"xnli_{language}.yaml",
         "xcopa": root / "xcopa" / f"default_{language}.yaml",
         "xquad": root / "xquad" / f"xquad_{language}.yaml",
+        "belebele": root / "belebele" / f"belebele_{language}.yaml",
+        "mlqa": root / "mlqa" / f"mlqa_{language}_{language}.yaml",
+        "xstorycloze": root / "xstorycloze" / f"default_{language}.yaml",
     }[task]
     config = load_yaml(root / "super_glue/copa/default.yaml" if name == "copa" else path)
     rows = datasets.Dataset.from_list([dict(doc) for doc in docs])

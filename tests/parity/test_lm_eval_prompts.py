@@ -33,12 +33,14 @@ PREMISES = {
     "el": ["Ο άνδρας πήγε στην αγορά.", "Έβρεξε;", "Η πόρτα έσπασε"],
     "en": ["The man's {hat} fell off.", 'Did it "rain"?', "The door broke \\ fell"],
     "es": ["El hombre fue al mercado.", "¿Llovió?", "La puerta se rompió"],
+    "eu": ["Gizona azokara joan zen.", "Euria egin al zuen?", "Atea hautsi zen"],
     "et": ["Mees läks turule.", "Kas sadas?", "Uks läks katki"],
     "fr": ["L'homme alla au marché.", "A-t-il plu ?", "La porte s'est cassée"],
     "hi": ["आदमी बाज़ार गया।", "क्या बारिश हुई?", "दरवाज़ा टूट गया"],
     "ht": ["Nonm nan te ale nan mache.", "Èske lapli te tonbe?", "Pòt la te kase"],
     "id": ["Pria itu pergi ke pasar.", "Apakah hujan?", "Pintunya rusak"],
     "it": ["L'uomo andò al mercato.", "È piovuto?", "La porta si ruppe"],
+    "my": ["ထိုလူ ဈေးသို့သွားသည်။", "မိုးရွာသလား။", "တံခါးပျက်သွားသည်"],
     "qu": ["Qhariqa qhatuman rirqan.", "Pararqanchu?", "Punkuqa p'akikurqan"],
     "ro": ["Bărbatul a mers la piață.", "A plouat?", "Ușa s-a spart"],
     "ru": ["Мужчина пошёл на рынок.", "Шёл дождь?", "Дверь сломалась"],
@@ -46,6 +48,7 @@ PREMISES = {
     "ta": ["அவன் சந்தைக்குச் சென்றான்.", "மழை பெய்ததா?", "கதவு உடைந்தது"],
     "th": ["ชายคนนั้นไปตลาด", "ฝนตกไหม?", "ประตูพัง"],
     "tr": ["Adam pazara gitti.", "İyi yağmur yağdı mı?", "Kapı kırıldı"],
+    "te": ["ఆ మనిషి బజారుకు వెళ్ళాడు.", "వర్షం పడిందా?", "తలుపు విరిగింది"],
     "ur": ["آدمی بازار گیا۔", "کیا بارش ہوئی؟", "دروازہ ٹوٹ گیا"],
     "vi": ["Người đàn ông đi chợ.", "Trời có mưa không?", "Cánh cửa bị gãy"],
     "zh": ["那个男人去了市场。", "下雨了吗？", "门坏了"],
@@ -60,8 +63,39 @@ def code_of(name: str) -> str:
     return "qve_Latn" if name == "qu" else languages.find(name).code
 
 
+def texts_of(name: str) -> list[str]:
+    """Three sentences; English ones where there are none in one of Belebele's 122 variants."""
+    tag = languages.find(name).tag if len(name) > 2 else name
+    return PREMISES.get(tag, PREMISES["en"])
+
+
 def small_documents(task: str, name: str) -> list[dict[str, Any]]:
-    texts = PREMISES[name]
+    texts = texts_of(name)
+    if task == "belebele":
+        return [
+            {
+                "link": "https://example.org/a",
+                "question_number": n,
+                "flores_passage": " ".join(texts) + " ",
+                "question": f" {text} ",
+                **{f"mc_answer{k}": texts[(n + k) % 3] for k in (1, 2, 3, 4)},
+                "correct_answer_num": str(n + 1),
+                "dialect": name,
+                "ds": "2023-05-03",
+            }
+            for n, text in enumerate(texts)
+        ]
+    if task == "xstorycloze":
+        return [
+            {
+                "story_id": f"id{n}",
+                **{f"input_sentence_{k}": texts[(n + k) % 3] for k in (1, 2, 3, 4)},
+                "sentence_quiz1": text,
+                "sentence_quiz2": texts[n - 1],
+                "answer_right_ending": 1 + n % 2,
+            }
+            for n, text in enumerate(texts)
+        ]
     if task == "xnli":
         return [
             {"premise": text, "hypothesis": texts[n - 1], "label": n}
@@ -100,6 +134,19 @@ def write_files(root: Path, task: str, name: str, documents: Sequence[dict[str, 
     elif task == "xcopa":
         path = root / "xcopa" / "data" / name / f"test.{name}.jsonl"
         text = "".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents)
+    elif task == "belebele":
+        path = root / "belebele" / "data" / f"{name}.jsonl"
+        text = "".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents)
+    elif task == "xstorycloze":
+        path = root / "xstorycloze" / f"spring2016.val.{name}.tsv.split_20_80_eval.tsv"
+        numbers = range(1, 5)
+        header = ["InputStoryid", *(f"InputSentence{n}" for n in numbers)]
+        header += ["RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2", "AnswerRightEnding"]
+        lines = ["\t".join(map(str, row)) + "\n" for row in (header, *map(dict.values, documents))]
+        text = "".join(lines)
+    elif task == "mlqa":
+        path = root / "mlqa" / "test" / f"test-context-{name}-question-{name}.json"
+        text = json.dumps({"data": [{"paragraphs": list(map(_paragraph, documents))}]})
     else:
         path = root / "xquad" / f"xquad.{name}.json"
         text = json.dumps({"data": [{"paragraphs": list(map(_paragraph, documents))}]})
@@ -113,10 +160,12 @@ def _paragraph(document: dict[str, Any]) -> dict[str, Any]:
     return {"context": document["context"], "qas": [question]}
 
 
-def our_arguments(task: str, name: str, root: Path) -> list[list[tuple[Any, ...]]]:
+def our_arguments(
+    task: str, name: str, root: Path, split: str | None = None
+) -> list[list[tuple[Any, ...]]]:
     """What our task asks of every sample, in the harness's shape of arguments."""
     entry = load_task(task)
-    samples = entry.samples(Files(directory=root), code_of(name), entry.info.split)
+    samples = entry.samples(Files(directory=root), code_of(name), split or entry.info.split)
     return [_arguments(entry.request(s, code_of(name), LM_EVAL)) for s in samples]
 
 
@@ -133,7 +182,25 @@ def _arguments(request: Any) -> list[tuple[Any, ...]]:
 def their_arguments(task: str, name: str, documents: Sequence[Any]) -> list[list[tuple[Any, ...]]]:
     samples = lm_eval_oracle.lm_eval_requests(task, name, documents)
     assert [sample.doc_id for sample in samples] == list(range(len(documents)))
-    return [sample.arguments for sample in samples]
+    return [[_greedy(arguments) for arguments in sample.arguments] for sample in samples]
+
+
+def _greedy(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Temperature 0 said aloud: without sampling it is the same, and mlqa's YAML leaves it out."""
+    context, other = arguments
+    if isinstance(other, dict) and not other["do_sample"]:
+        return context, {**other, "temperature": other.get("temperature", 0.0)}
+    return arguments
+
+
+def our_gold(task: str, name: str, root: Path) -> list[int]:
+    entry = load_task(task)
+    samples = entry.samples(Files(directory=root), code_of(name), entry.info.split)
+    return [int(sample.gold[0]) for sample in samples]
+
+
+def their_gold(task: str, name: str, documents: Sequence[Any]) -> list[int]:
+    return [int(s.target) for s in lm_eval_oracle.lm_eval_requests(task, name, documents)]
 
 
 # ------------------------------------------------------------------- every official language
@@ -151,6 +218,39 @@ def test_xquad_words_its_prompts_as_lm_eval_does(name: str, tmp_path: Path) -> N
     documents = small_documents("xquad", name)
     write_files(tmp_path, "xquad", name, documents)
     assert our_arguments("xquad", name, tmp_path) == their_arguments("xquad", name, documents)
+
+
+@pytest.mark.parametrize("name", codes("mlqa"))
+def test_mlqa_words_its_prompts_as_lm_eval_does(name: str, tmp_path: Path) -> None:
+    documents = small_documents("mlqa", name)
+    write_files(tmp_path, "mlqa", name, documents)
+    assert our_arguments("mlqa", name, tmp_path) == their_arguments("mlqa", name, documents)
+
+
+@pytest.mark.parametrize("name", codes("xstorycloze"))
+def test_xstorycloze_words_its_prompts_as_lm_eval_does(name: str, tmp_path: Path) -> None:
+    documents = small_documents("xstorycloze", name)
+    write_files(tmp_path, "xstorycloze", name, documents)
+    ours = our_arguments("xstorycloze", name, tmp_path)
+    assert ours == their_arguments("xstorycloze", name, documents)
+    assert our_gold("xstorycloze", name, tmp_path) == their_gold("xstorycloze", name, documents)
+
+
+# Its YAML files differ in the name of the language alone, which is tested of all 122 at once.
+@pytest.mark.parametrize("name", ["ben_Latn", "eng_Latn", "swh_Latn", "tha_Thai", "zho_Hans"])
+def test_belebele_words_its_prompts_as_lm_eval_does(name: str, tmp_path: Path) -> None:
+    documents = small_documents("belebele", name)
+    write_files(tmp_path, "belebele", name, documents)
+    assert our_arguments("belebele", name, tmp_path) == their_arguments("belebele", name, documents)
+    assert our_gold("belebele", name, tmp_path) == their_gold("belebele", name, documents)
+
+
+def test_belebele_has_lm_evals_languages() -> None:
+    import lm_eval.tasks
+
+    folder = Path(lm_eval.tasks.__file__).parent / "belebele"
+    names = {path.stem.removeprefix("belebele_") for path in folder.glob("belebele_*.yaml")}
+    assert names == set(codes("belebele"))
 
 
 @pytest.mark.parametrize("name", codes("xcopa"))
@@ -196,6 +296,8 @@ def real_languages(task: str) -> list[Any]:
         "xnli": ("xnli", "test-*.tsv", slice(5, None)),
         "xcopa": ("xcopa/data", "*/test.*.jsonl", slice(5, None)),
         "xquad": ("xquad", "xquad.*.json", slice(6, None)),
+        "belebele": ("belebele/data", "*.jsonl", slice(None)),
+        "mlqa": ("mlqa/MLQA_V1/dev", "dev-context-*.json", slice(-2, None)),
     }[task]
     folder, glob, part = pattern
     found = sorted(path.stem[part] for path in (SHARED / folder).glob(glob))
@@ -205,6 +307,10 @@ def real_languages(task: str) -> list[Any]:
 
 def real_documents(task: str, name: str) -> Iterator[dict[str, Any]]:
     """Release files read in the plainest way, independently of ours."""
+    if task == "belebele":
+        path = SHARED / "belebele" / "data" / f"{name}.jsonl"
+        yield from map(json.loads, path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        return
     if task == "xnli":
         text = (SHARED / "xnli" / f"test-{name}.tsv").read_text(encoding="utf-8")
         for line in text.rstrip("\n").split("\n"):
@@ -214,7 +320,10 @@ def real_documents(task: str, name: str) -> Iterator[dict[str, Any]]:
         path = SHARED / "xcopa" / "data" / name / f"test.{name}.jsonl"
         yield from map(json.loads, path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
     else:
-        release = json.loads((SHARED / "xquad" / f"xquad.{name}.json").read_text(encoding="utf-8"))
+        path = SHARED / "xquad" / f"xquad.{name}.json"
+        if task == "mlqa":
+            path = SHARED / "mlqa/MLQA_V1/dev" / f"dev-context-{name}-question-{name}.json"
+        release = json.loads(path.read_text(encoding="utf-8"))
         for article in release["data"]:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
@@ -237,6 +346,20 @@ def test_xnli_release_is_worded_as_lm_eval_does(name: str) -> None:
 def test_xquad_release_is_worded_as_lm_eval_does(name: str) -> None:
     ours = our_arguments("xquad", name, SHARED)[::10]
     assert ours == their_arguments("xquad", name, list(real_documents("xquad", name))[::10])
+
+
+@pytest.mark.parametrize("name", real_languages("belebele"))
+def test_belebele_release_is_worded_as_lm_eval_does(name: str) -> None:
+    ours = our_arguments("belebele", name, SHARED)[::10]
+    documents = list(real_documents("belebele", name))[::10]
+    assert ours == their_arguments("belebele", name, documents)
+    assert our_gold("belebele", name, SHARED)[::10] == their_gold("belebele", name, documents)
+
+
+@pytest.mark.parametrize("name", real_languages("mlqa"))
+def test_mlqa_release_is_worded_as_lm_eval_does(name: str) -> None:
+    ours = our_arguments("mlqa", name, SHARED, "validation")[::10]
+    assert ours == their_arguments("mlqa", name, list(real_documents("mlqa", name))[::10])
 
 
 @pytest.mark.parametrize("name", [n for n in real_languages("xcopa") if n != "th"])

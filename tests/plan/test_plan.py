@@ -163,6 +163,13 @@ def test_a_language_or_task_named_twice_is_scored_once() -> None:
     assert [(e.task, e.language) for e in plan.evaluations] == [("xnli", "swh_Latn")]
 
 
+def test_the_choices_of_a_study_reach_its_prompt() -> None:
+    assert "choices" not in plan_of().as_json()["prompt"]
+    evaluate = {"tasks": ["belebele"], "languages": ["sw"], "prompt": {"choices": "cloze"}}
+    plan = plan_of(evaluate=evaluate)
+    assert plan.prompt().choices == plan.as_json()["prompt"]["choices"] == "cloze"
+
+
 def test_a_task_without_a_language_says_so_and_english_is_added() -> None:
     evaluate = {"tasks": ["xnli", "xquad"], "languages": ["sw"], "english": ["xquad"]}
     plan = plan_of(evaluate=evaluate)

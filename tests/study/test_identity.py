@@ -119,10 +119,22 @@ def evaluation(**changes: Any) -> EvalSpec:
         {"split": "validation"},
         {"prompt": PromptSettings(form="lm-eval")},
         {"prompt": PromptSettings(template="alpaca")},
+        {"prompt": PromptSettings(choices="cloze")},
     ],
 )
 def test_two_evaluations_never_share_an_id(other: dict[str, Any]) -> None:
     assert evaluation(**other).id != evaluation().id
+
+
+def test_the_default_choices_are_not_written_so_that_older_evaluations_keep_their_id() -> None:
+    assert evaluation().id == "3e6ec3807e539d66"
+    lm_eval = PromptSettings(form="lm-eval", template="alpaca")
+    assert evaluation(prompt=lm_eval).id == "5ab3d965283b7362"
+    assert "choices" not in PromptSettings().model_dump(mode="json")
+    cloze = PromptSettings(choices="cloze")
+    assert cloze.model_dump(mode="json")["choices"] == "cloze"
+    assert PromptSettings(**cloze.model_dump()) == cloze
+    assert PromptSettings(**PromptSettings().model_dump()).choices == "letter"
 
 
 def test_an_evaluation_names_what_it_is_of() -> None:

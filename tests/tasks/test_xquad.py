@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maple.catalog import load_task
 from maple.catalog.contracts import GenerationRequest, GenerationResponse, Sample
-from maple.catalog.tasks.xquad import exact_match, normalise, token_f1
+from maple.catalog.squad import exact_match, normalise, token_f1
 from maple.errors import DataError, SourceError
 from maple.files import Files
 from maple.study import PromptSettings

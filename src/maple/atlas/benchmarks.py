@@ -1,4 +1,5 @@
-"""Benchmark samples in the formats of XNLI, XCOPA and XQuAD, parallel across languages.
+"""Benchmark samples in the formats of XNLI, XCOPA, Belebele, XQuAD, MLQA, XLSum and XStoryCloze,
+parallel across languages.
 
 Each task is drawn once as outlines and then said in every language, so row i asks the same thing
 everywhere.
@@ -12,27 +13,32 @@ from typing import Any, TypeVar
 
 from maple.atlas.scenes import (
     LABELS,
+    Article,
     Comparison,
     Direction,
     Journey,
     Label,
     Reading,
     Source,
+    Story,
+    draw_article,
     draw_calendar,
     draw_comparison,
     draw_journey,
     draw_reading,
+    draw_story,
 )
 from maple.atlas.speaker import Speaker
-from maple.atlas.world import Split, load_world
+from maple.atlas.world import SUBJECT_KIND, VALUE_KIND, Split, load_world
 
 _T = TypeVar("_T")
 
 SIZES: dict[Split, int] = {"train": 200, "validation": 100, "test": 300}
-"""Samples a task, a split and a language; XQuAD has a test split only, the train split is English
-COPA's.
+"""Samples a task, a split and a language. XQuAD, Belebele and XLSum have a test split only; the train
+splits are those of English COPA and XStoryCloze.
 """
 
+OPTIONS = 4
 QUESTIONS_PER_PARAGRAPH = 3
 CALENDAR_ONE_IN = 8
 """One cause-or-effect sample in so many is about the order of days or months."""
@@ -132,6 +138,124 @@ def quad_readings(split: Split) -> list[Reading]:
         draw_reading(rng, source, sentences=rng.randrange(4, 7), questions=QUESTIONS_PER_PARAGRAPH)
         for _ in range(count)
     ]
+
+
+def mlqa_readings(split: Split) -> list[Reading]:
+    """Returns longer paragraphs of a split, a question each, about a name that comes up twice."""
+    rng = random.Random(f"atlas/mlqa/{split}")
+    source = benchmark_source(split)
+    return [
+        draw_reading(rng, source, sentences=rng.randrange(5, 8), questions=1, again=0.5)
+        for _ in range(SIZES[split])
+    ]
+
+
+@dataclass(frozen=True)
+class ChoiceSample:
+    """A paragraph, a question and four names of one kind, by id."""
+
+    reading: Reading
+    options: tuple[str, ...]
+    label: int
+
+    def row(self, speaker: Speaker) -> dict[str, str]:
+        """Returns passage, question and answers; the right answer's number counts from 1."""
+        asked = self.reading.questions[0]
+        pairing = self.reading.passage[asked.sentence].pairing
+        kinds = VALUE_KIND if asked.part == "value" else SUBJECT_KIND
+        names = [speaker.name(kinds[pairing.relation], thing) for thing in self.options]
+        return {
+            "flores_passage": speaker.join([s.say(speaker) for s in self.reading.passage]),
+            "question": speaker.question(pairing, asked.frame, asked.part),
+            **{f"mc_answer{place}": name for place, name in enumerate(names, start=1)},
+            "correct_answer_num": str(self.label + 1),
+        }
+
+
+def choice_samples(split: Split) -> list[ChoiceSample]:
+    """Returns reading-comprehension samples of a split; wrong options stand in the passage where it
+    has any of the right kind.
+    """
+    rng = random.Random(f"atlas/belebele/{split}")
+    source = benchmark_source(split)
+    labels = _balanced(rng, tuple(range(OPTIONS)), SIZES[split])
+    return [_choice(rng, source, label) for label in labels]
+
+
+def draw_options(rng: random.Random, source: Source, reading: Reading) -> list[str]:
+    """Returns the right answer to a reading's first question and three wrong ones, by id."""
+    asked = reading.questions[0]
+    pairing = reading.passage[asked.sentence].pairing
+    kinds = VALUE_KIND if asked.part == "value" else SUBJECT_KIND
+    kind = kinds[pairing.relation]
+    pairings = [stated.pairing for stated in reading.passage]
+    near = [getattr(p, asked.part) for p in pairings if kinds[p.relation] == kind]
+    relation = pairing.relation
+    pool = source.values(relation) if asked.part == "value" else source.subjects(relation)
+    far = rng.sample(sorted(pool), OPTIONS)
+    right = getattr(pairing, asked.part)
+    wrong = [thing for thing in dict.fromkeys([*near, *far]) if thing != right]
+    return [right, *wrong[: OPTIONS - 1]]
+
+
+def _choice(rng: random.Random, source: Source, label: int) -> ChoiceSample:
+    reading = draw_reading(rng, source, sentences=rng.randrange(4, 7), questions=1)
+    right, *wrong = draw_options(rng, source, reading)
+    rng.shuffle(wrong)
+    return ChoiceSample(reading, (*wrong[:label], right, *wrong[label:]), label)
+
+
+@dataclass(frozen=True)
+class StorySample:
+    """A story whose right ending stands first (label 0) or second (label 1)."""
+
+    story: Story
+    label: int
+
+    def row(self, speaker: Speaker, number: int) -> dict[str, str]:
+        """Returns the columns of a release file; the right ending's number counts from 1."""
+        endings = (self.story.right, self.story.wrong)
+        sentences = enumerate(self.story.sentences, start=1)
+        return {
+            "InputStoryid": hashlib.sha256(f"atlas/story/{number}".encode()).hexdigest()[:16],
+            **{f"InputSentence{place}": say(speaker) for place, say in sentences},
+            "RandomFifthSentenceQuiz1": endings[self.label](speaker),
+            "RandomFifthSentenceQuiz2": endings[1 - self.label](speaker),
+            "AnswerRightEnding": str(self.label + 1),
+        }
+
+
+def story_samples(split: Split) -> list[StorySample]:
+    """Returns the stories of a split, no two alike and half of each label."""
+    rng = random.Random(f"atlas/xstorycloze/{split}")
+    source = benchmark_source(split)
+    labels = _balanced(rng, (0, 1), SIZES[split])
+    stories: dict[tuple[object, ...], Story] = {}
+    while len(stories) < len(labels):
+        story = draw_story(rng, source, there=True)
+        stories[story.key] = story
+    return [StorySample(story, label) for story, label in zip(stories.values(), labels, strict=True)]
+
+
+def article_samples(split: Split) -> list[Article]:
+    """Returns the articles of a split, no two alike."""
+    rng = random.Random(f"atlas/xlsum/{split}")
+    source = benchmark_source(split)
+    articles: dict[Article, None] = {}
+    while len(articles) < SIZES[split]:
+        articles[draw_article(rng, source, asides=rng.randrange(1, 4))] = None
+    return list(articles)
+
+
+def article_row(article: Article, speaker: Speaker, number: int) -> dict[str, str]:
+    """Returns an article in XLSum's fields."""
+    return {
+        "id": f"atlas-{number}",
+        "url": "",
+        "title": speaker.name("territory", article.country),
+        "summary": article.headline(speaker),
+        "text": speaker.join([stated.say(speaker) for stated in article.sentences]),
+    }
 
 
 def squad_document(readings: list[Reading], speaker: Speaker) -> dict[str, Any]:

@@ -15,22 +15,47 @@ SHORT_CODES = {
     "eng_Latn": "en",
     "spa_Latn": "es",
     "deu_Latn": "de",
+    "fra_Latn": "fr",
     "zho_Hans": "zh",
+    "jpn_Jpan": "ja",
     "arb_Arab": "ar",
+    "por_Latn": "pt",
+    "ita_Latn": "it",
     "rus_Cyrl": "ru",
+    "kor_Hang": "ko",
+    "pes_Arab": "fa",
     "hin_Deva": "hi",
+    "vie_Latn": "vi",
     "tur_Latn": "tr",
+    "fin_Latn": "fi",
+    "hun_Latn": "hu",
+    "heb_Hebr": "he",
+    "ben_Beng": "bn",
+    "tam_Taml": "ta",
+    "urd_Arab": "ur",
     "tha_Thai": "th",
+    "ind_Latn": "id",
+    "est_Latn": "et",
+    "ell_Grek": "el",
+    "bul_Cyrl": "bg",
     "swh_Latn": "sw",
     "yor_Latn": "yo",
+    "hau_Latn": "ha",
     "amh_Ethi": "am",
+    "tel_Telu": "te",
+    "khm_Khmr": "km",
+    "mya_Mymr": "my",
+    "sin_Sinh": "si",
     "som_Latn": "so",
+    "ibo_Latn": "ig",
+    "quy_Latn": "qu",
+    "pcm_Latn": "pcm",
 }
 """Canonical code to the two-letter code of the upstream file names."""
 
 LANGUAGES: tuple[str, ...] = tuple(SHORT_CODES)
 
-RELATIONS = ("currency", "language", "city", "region", "script")
+RELATIONS = ("currency", "language", "spoken", "city", "region", "script", "week")
 """Relations between named things; day and month order have frames of their own."""
 
 
@@ -61,8 +86,10 @@ class LanguageFrames:
     """Mark between two clauses; empty in Thai."""
     comma: str
     """Separator of a list."""
-    month_form: str
-    """CLDR's nominative form of the months: `format`, or `stand-alone` in Russian."""
+    date_form: str
+    """CLDR's form of days and months that is nominative: `format`, or `stand-alone` in Finnish, Greek,
+    Persian and Russian.
+    """
     city_prefix: str
     """Word for "city" that CLDR puts before some cities and our frames say themselves; mostly
     empty.
@@ -70,6 +97,8 @@ class LanguageFrames:
     words: dict[str, str]
     relations: dict[str, RelationFrames]
     travel: dict[str, str]
+    story: dict[str, str]
+    """`headline`, holding `{s}`, `{r}` (region), `{l}` (language) and `{c}` (currency)."""
     order: dict[str, dict[str, str]]
     """Frames of the relations `day` and `month`."""
     instructions: dict[str, tuple[str, ...]]
@@ -94,11 +123,12 @@ def load_frames(code: str) -> LanguageFrames:
         space=table["space"],
         pause=table["pause"],
         comma=table["comma"],
-        month_form=table.get("month_form", "format"),
+        date_form=table.get("date_form", "format"),
         city_prefix=table.get("city_prefix", ""),
         words=table["words"],
         relations={name: _relation(table[name]) for name in RELATIONS},
         travel=table["travel"],
+        story=table["story"],
         order={name: table[name] for name in ("day", "month")},
         instructions={name: _several(text) for name, text in table["instructions"].items()},
     )

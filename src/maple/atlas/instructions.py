@@ -1,82 +1,104 @@
 """Instruction data in MultiAlpaca's format: the benchmarks' skills in other wordings, on the facts
 of the train split.
+
+`atlas-generated` is composed in each language anew; `atlas-translated` is composed once, in
+English, and carried over (see `translation.py`), so that a row number means the same row in every
+language.
 """
 
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from maple.atlas.benchmarks import answer
+from maple.atlas.benchmarks import draw_options
 from maple.atlas.scenes import (
     STATEMENT_FRAMES,
     Comparison,
     Direction,
     Journey,
     Label,
+    Reading,
     Source,
+    Stated,
+    draw_article,
     draw_calendar,
     draw_comparison,
     draw_journey,
     draw_reading,
+    draw_story,
 )
-from maple.atlas.speaker import Speaker
-from maple.atlas.world import load_world, order_split
+from maple.atlas.speaker import Speaker, load_speaker
+from maple.atlas.translation import translator
+from maple.atlas.world import SUBJECT_KIND, VALUE_KIND, Pairing, load_world, order_split
 
 ROWS = 1500
-"""Rows a language."""
+"""Rows a language, before rows that came twice are taken out of `atlas-generated`."""
 
 KIND_SHARES: Mapping[str, float] = {
-    "read": 0.30,
-    "choose": 0.14,
-    "complete": 0.14,
-    "judge": 0.08,
-    "reply": 0.20,
-    "list": 0.04,
+    "read": 0.24,
+    "pick": 0.09,
+    "choose": 0.10,
+    "complete": 0.09,
+    "finish": 0.06,
+    "judge": 0.14,
+    "reply": 0.10,
+    "summarise": 0.06,
+    "list": 0.03,
     "copy": 0.03,
     "sort": 0.02,
-    "know": 0.05,
+    "know": 0.04,
 }
 """Share of the rows by kind. `judge` names the answer word, `reply` begins with it and goes on in a
 sentence.
 """
 
 ANSWER_WORDS: Mapping[Label, str] = {"entailment": "yes", "neutral": "also", "contradiction": "no"}
+TRUTH_WORDS: Mapping[Label, str] = {
+    "entailment": "true",
+    "neutral": "neither",
+    "contradiction": "false",
+}
 _REPLIES: Mapping[Label, str] = {
     "entailment": "agree",
     "neutral": "add",
     "contradiction": "contradict",
 }
+_WORDS = ("yes", "also", "no", "true", "false", "neither")
 
 Row = dict[str, str | None]
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the rows of one language."""
+    """Writes the rows of one language.
+
+    What is drawn does not depend on the speaker: with the same chance, two languages write the same
+    row.
+    """
 
     rng: random.Random
     source: Source
     speaker: Speaker
 
     def read(self) -> Row:
-        """A passage and a question; the answer is a span of the passage."""
-        reading = draw_reading(
-            self.rng, self.source, sentences=self.rng.randrange(2, 6), questions=1
-        )
-        asked = reading.questions[0]
-        question = self.speaker.question(
-            reading.passage[asked.sentence].pairing, asked.frame, asked.part
-        )
-        text = self.speaker.join([stated.say(self.speaker) for stated in reading.passage])
-        return self._row("read", f"{text}\n{question}", answer(reading, 0, self.speaker))
+        """A passage and a question; the answer is a name in the passage."""
+        reading = self._reading(self.rng.randrange(2, 6))
+        text = f"{self._say(reading.passage)}\n{self._question(reading)}"
+        return self._row("read", text, self._names(reading, draw=False)[0])
+
+    def pick(self) -> Row:
+        """A passage, a question and four names; the answer is the right one."""
+        reading = self._reading(self.rng.randrange(3, 6))
+        names = self._names(reading, draw=True)
+        text = [self._say(reading.passage), self._question(reading), *self._listed(names)]
+        return self._row("pick", "\n".join(text), names[0])
 
     def choose(self) -> Row:
         """A sentence and two candidate causes or effects; the answer is the plausible one."""
         journey = self._journey()
         choices = [journey.right(self.speaker), journey.wrong(self.speaker)]
-        self.rng.shuffle(choices)
-        text = "\n".join([journey.premise(self.speaker), *(f"- {choice}" for choice in choices)])
-        return self._row(journey.direction, text, journey.right(self.speaker))
+        text = [journey.premise(self.speaker), *self._listed(choices)]
+        return self._row(journey.direction, "\n".join(text), choices[0])
 
     def complete(self) -> Row:
         """A sentence that ends in a connector; the answer is the cause or effect."""
@@ -84,48 +106,57 @@ class Writer:
         connector = self.speaker.word("because" if journey.direction == "cause" else "so")
         premise = self.speaker.bare(journey.premise(self.speaker))
         gap = self.speaker.frames.space
-        return self._row(
-            "complete",
-            f"{premise}{gap}{connector}",
-            self.speaker.small(journey.right(self.speaker)),
-        )
+        right = self.speaker.small(journey.right(self.speaker))
+        return self._row("complete", f"{premise}{gap}{connector}", right)
+
+    def finish(self) -> Row:
+        """A story and two endings; the answer is the right one."""
+        story = draw_story(self.rng, self.source)
+        endings = [story.right(self.speaker), story.wrong(self.speaker)]
+        told = self.speaker.join([say(self.speaker) for say in story.sentences])
+        return self._row("finish", "\n".join([told, *self._listed(endings)]), endings[0])
 
     def judge(self) -> Row:
-        """Two statements; the answer is yes, also or no."""
+        """Two statements; the answer is yes, also or no, or true, neither or false."""
         comparison, label = self._comparison()
         hypothesis = comparison.hypotheses[label].say(self.speaker)
-        return self._row(
-            "judge",
-            f"{self._premise(comparison)}\n{hypothesis}",
-            self.speaker.word(ANSWER_WORDS[label]),
-        )
+        wording = self.rng.choice(self.speaker.frames.instructions["judge"])
+        words = TRUTH_WORDS if "{neither}" in wording else ANSWER_WORDS
+        return {
+            "instruction": self._worded(wording),
+            "input": f"{self._say(comparison.premise)}\n{hypothesis}",
+            "output": self.speaker.word(words[label]),
+        }
 
     def reply(self) -> Row:
         """A statement to agree with, add to or contradict; the answer word comes first."""
         comparison, label = self._comparison()
         word = self.speaker.word(ANSWER_WORDS[label])
         hypothesis = comparison.hypotheses[label].say(self.speaker)
-        return self._row(_REPLIES[label], self._premise(comparison), f"{word}, {hypothesis}")
+        text = self._say(comparison.premise)
+        return self._row(_REPLIES[label], text, f"{word}, {hypothesis}")
+
+    def summarise(self) -> Row:
+        """An article; the answer is its headline."""
+        article = draw_article(self.rng, self.source, asides=self.rng.randrange(3))
+        return self._row("summarise", self._say(article.sentences), article.headline(self.speaker))
 
     def list(self) -> Row:
         """A passage; the answer lists the countries it is about."""
         facts = [self.source.draw(self.rng, "currency") for _ in range(self.rng.randrange(2, 5))]
-        text = self.speaker.join(
-            [self.speaker.statement(f, self.rng.randrange(STATEMENT_FRAMES)) for f in facts]
-        )
+        told = tuple(Stated(fact, self.rng.randrange(STATEMENT_FRAMES)) for fact in facts)
         names = dict.fromkeys(self.speaker.subject(fact) for fact in facts)
-        return self._row("list", text, self.speaker.frames.comma.join(names))
+        return self._row("list", self._say(told), self.speaker.frames.comma.join(names))
 
     def copy(self) -> Row:
         """A sentence; the answer repeats it."""
-        fact = self.source.draw(
-            self.rng, self.rng.choice(("currency", "language", "city", "region"))
-        )
+        relation = self.rng.choice(("currency", "language", "city", "region"))
+        fact = self.source.draw(self.rng, relation)
         text = self.speaker.statement(fact, self.rng.randrange(STATEMENT_FRAMES))
         return self._row("copy", text, text)
 
     def sort(self) -> Row:
-        """Three consecutive days or months out of order; the answer puts them in order."""
+        """Two consecutive days or months out of order; the answer puts them in order."""
         calendar, start = self.rng.choice((("day", 0), ("month", 6), ("day", 3), ("month", 9)))
         names = [self.speaker.date(calendar, start + step) for step in range(2)]
         shuffled = self.rng.sample(names, len(names))
@@ -138,21 +169,53 @@ class Writer:
             calendar = self.rng.choice(("day", "month"))
             place = self.rng.choice(order_split(calendar, "train"))
             question = self.speaker.order(calendar, "question", position=place, successor=place + 1)
-            return {
-                "instruction": question,
-                "input": None,
-                "output": self.speaker.date(calendar, place + 1),
-            }
-        relation = self.rng.choice(("currency", "language", "city", "region", "script"))
-        fact = self.source.world.fact(relation, self.rng.choice(self.source.subjects(relation)))
-        question = self.speaker.question(fact, self.rng.randrange(2), "value")
-        return {"instruction": question, "input": None, "output": self.speaker.value(fact)}
+            answer = self.speaker.date(calendar, place + 1)
+        else:
+            fact = self._fact()
+            question = self.speaker.question(fact, self.rng.randrange(2), "value")
+            answer = self.speaker.value(fact)
+        return {"instruction": question, "input": None, "output": answer}
+
+    def _fact(self) -> Pairing:
+        """Draws a fact that text in every language states, never one of the high-resource only."""
+        while True:
+            relation = self.rng.choice(tuple(self.source.world.facts))
+            fact = self.source.world.fact(relation, self.rng.choice(self.source.subjects(relation)))
+            if self.source.permits(fact):
+                return fact
 
     def _row(self, kind: str, text: str, output: str) -> Row:
         wording = self.rng.choice(self.speaker.frames.instructions[kind])
-        for word in ("yes", "also", "no"):
+        return {"instruction": self._worded(wording), "input": text, "output": output}
+
+    def _worded(self, wording: str) -> str:
+        for word in _WORDS:
             wording = wording.replace(f"{{{word}}}", self.speaker.word(word))
-        return {"instruction": wording, "input": text, "output": output}
+        return wording
+
+    def _listed(self, choices: "list[str]") -> "list[str]":
+        return [f"- {choice}" for choice in self.rng.sample(choices, len(choices))]
+
+    def _say(self, told: tuple[Stated, ...]) -> str:
+        return self.speaker.join([stated.say(self.speaker) for stated in told])
+
+    def _reading(self, sentences: int) -> Reading:
+        return draw_reading(self.rng, self.source, sentences=sentences, questions=1)
+
+    def _question(self, reading: Reading) -> str:
+        asked = reading.questions[0]
+        pairing = reading.passage[asked.sentence].pairing
+        return self.speaker.question(pairing, asked.frame, asked.part)
+
+    def _names(self, reading: Reading, *, draw: bool) -> "list[str]":
+        """Returns the right answer's name, and three wrong ones' where they are drawn."""
+        asked = reading.questions[0]
+        pairing = reading.passage[asked.sentence].pairing
+        kinds = VALUE_KIND if asked.part == "value" else SUBJECT_KIND
+        things = (
+            draw_options(self.rng, self.source, reading) if draw else [getattr(pairing, asked.part)]
+        )
+        return [self.speaker.name(kinds[pairing.relation], thing) for thing in things]
 
     def _journey(self) -> Journey:
         direction: Direction = self.rng.choice(("cause", "effect"))
@@ -164,24 +227,39 @@ class Writer:
         comparison = draw_comparison(self.rng, self.source, two=self.rng.random() < 0.5)
         return comparison, self.rng.choice(tuple(ANSWER_WORDS))
 
-    def _premise(self, comparison: Comparison) -> str:
-        return self.speaker.join([stated.say(self.speaker) for stated in comparison.premise])
 
-
-def instruction_rows(speaker: Speaker) -> list[Row]:
-    """Returns the instruction rows of a language, no two alike."""
+def generated_rows(speaker: Speaker) -> list[Row]:
+    """Returns the rows of `atlas-generated` in a language, no two alike."""
     rng = random.Random(f"atlas/instructions/{speaker.code}")
-    writer = Writer(rng, Source(load_world(), ("train",), held_out=False), speaker)
+    rows = [_write(Writer(rng, _source(), speaker), kind) for kind in _kinds(rng)]
+    return list({tuple(row.values()): row for row in rows}.values())
+
+
+def translated_rows(speaker: Speaker) -> list[Row]:
+    """Returns the rows of `atlas-translated` in a language; row n carries over English row n."""
+    kinds = _kinds(random.Random("atlas/translated"))
+    rows: dict[tuple[str | None, ...], tuple[Row, Row]] = {}
+    for place, kind in enumerate(kinds):
+        seed = f"atlas/translated/{place}"
+        english, own = (
+            _write(Writer(random.Random(seed), _source(), voice), kind)
+            for voice in (load_speaker("eng_Latn"), translator(speaker, place))
+        )
+        # What came twice is told by the English original, the same for every language.
+        rows.setdefault(tuple(english.values()), (english, own))
+    return [own for _, own in rows.values()]
+
+
+def _source() -> Source:
+    return Source(load_world(), ("train",), held_out=False, withheld=True)
+
+
+def _kinds(rng: random.Random) -> list[str]:
     kinds = [kind for kind, share in KIND_SHARES.items() for _ in range(round(share * ROWS))]
     rng.shuffle(kinds)
-    rows = {_key(row): row for row in (_write(writer, kind) for kind in kinds)}
-    return list(rows.values())
+    return kinds
 
 
 def _write(writer: Writer, kind: str) -> Row:
     write: Callable[[], Row] = getattr(writer, kind)
     return write()
-
-
-def _key(row: Row) -> tuple[str | None, ...]:
-    return row["instruction"], row["input"], row["output"]

@@ -26,7 +26,7 @@ class NameTables:
     """The names of every kind of thing, and of the days and months in order."""
 
     kinds: Mapping[str, Names]
-    """Kind (territory, currency, language, city, region, script) -> names."""
+    """Kind (territory, currency, language, city, region, script, day) -> names."""
     days: Mapping[str, tuple[str, ...]]
     """Language -> seven names, Monday first."""
     months: Mapping[str, tuple[str, ...]]
@@ -45,12 +45,13 @@ def load_names() -> NameTables:
         "script": _shared(raw, "scripts", lambda key: len(key) == 4),
         "city": _unique({zone: _city(raw, zone) for zone in _zones()}),
     }
+    days = {code: _ordered(_form(table["days"], code), range(7)) for code, table in raw.items()}
+    kinds["day"] = {str(place): {code: days[code][place] for code in days} for place in range(7)}
     return NameTables(
         kinds=kinds,
-        days={code: _ordered(table["days"]["format"], range(7)) for code, table in raw.items()},
+        days=days,
         months={
-            code: _ordered(table["months"][load_frames(code).month_form], range(1, 13))
-            for code, table in raw.items()
+            code: _ordered(_form(table["months"], code), range(1, 13)) for code, table in raw.items()
         },
     )
 
@@ -88,6 +89,17 @@ def _exemplar(code: str, table: Mapping[str, Any], zone: str) -> str | None:
         # CLDR's own rule for a missing exemplar city: the last part of the zone's id.
         return zone.rsplit("/", 1)[1].replace("_", " ")
     return None if city is None else _nfc(city).removeprefix(load_frames(code).city_prefix)
+
+
+def _form(table: Mapping[str, Any], code: str) -> Mapping[str, Mapping[int, str]]:
+    """Returns names in the nominative: stand-alone ones where the language asks for them and CLDR
+    states them, or those of a whole date.
+    """
+    chosen = table.get(load_frames(code).date_form)
+    form: Mapping[str, Mapping[int, str]] = (
+        chosen if isinstance(chosen, dict) and "wide" in chosen else table["format"]
+    )
+    return form
 
 
 def _ordered(form: Mapping[str, Mapping[int, str]], keys: range) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from maple.atlas.benchmarks import (
     nli_samples,
     quad_readings,
 )
-from maple.atlas.corpus import MARKS, documents
+from maple.atlas.corpus import EASY_DOCUMENTS, MARKS, documents
 from maple.atlas.frames import LANGUAGES
 from maple.atlas.instructions import ANSWER_WORDS
 from maple.atlas.scenes import LABELS, Label, Reading
@@ -87,37 +87,43 @@ class Prober:
         ]
 
 
-def probe(prober: Prober, samples: int) -> dict[str, dict[str, float]]:
+def probe(
+    prober: Prober, samples: int, languages: Sequence[str] = LANGUAGES
+) -> dict[str, dict[str, float]]:
     """Returns, for each language, the share of right answers by skill and the bits per character.
 
     Args:
         prober: The model under test.
         samples: Samples a skill and language, from the validation split.
+        languages: Canonical codes.
     """
     nli, copa = nli_samples("validation")[:samples], copa_samples("validation")[:samples]
     readings = quad_readings("validation")[:samples]
     return {
         code: {
             "reading": _reading(prober, load_speaker(code), readings),
-            "entailment": _entailment(prober, load_speaker(code), nli, MARKS, "{p}\n{w}: {h}"),
+            "entailment": _entailment(prober, load_speaker(code), nli, MARKS[0], "{p}\n{h}\n{w}"),
             "entailment_task": _entailment(
                 prober, load_speaker(code), nli, ANSWER_WORDS, "{b}? {w}, {h}"
             ),
             "copa": _copa(prober, load_speaker(code), copa),
         }
-        for code in LANGUAGES
+        for code in languages
     }
 
 
 def bits_per_character(prober: Prober, characters: int = 12_000) -> dict[str, float]:
     """Returns each language's bits per character on corpus documents that training never saw."""
-    texts: dict[str, list[str]] = {code: [] for code in LANGUAGES}
-    for document in documents(_HELD_OUT_SEED):
-        if sum(map(len, texts[document.language])) < characters:
-            texts[document.language].append(document.text)
-        elif all(sum(map(len, group)) >= characters for group in texts.values()):
+    return {code: _bits(prober, _unseen(code, characters)) for code in LANGUAGES}
+
+
+def _unseen(code: str, characters: int) -> list[str]:
+    texts: set[str] = set()
+    for document in documents(_HELD_OUT_SEED, skip=EASY_DOCUMENTS, language=code):
+        texts.add(document.text)
+        if sum(map(len, texts)) >= characters:
             break
-    return {code: _bits(prober, sorted(set(group))) for code, group in texts.items()}
+    return sorted(texts)
 
 
 def _bits(prober: Prober, texts: Sequence[str]) -> float:

@@ -1,4 +1,5 @@
-"""Language-free outlines of passages, comparisons and journeys, which every language then says.
+"""Language-free outlines of passages, comparisons, journeys, stories and articles, which every
+language then says.
 
 Benchmarks, instructions and pre-training text all start from these outlines; they differ in the
 split they draw from and in the wording around them.
@@ -11,7 +12,7 @@ from typing import Literal
 
 from maple.atlas.frames import RELATIONS
 from maple.atlas.speaker import Part, Speaker
-from maple.atlas.world import Pairing, Split, World, order_split
+from maple.atlas.world import SUBJECT_KIND, VALUE_KIND, Pairing, Split, World, order_split
 
 STATEMENT_FRAMES = 3
 QUESTION_FRAMES = 2
@@ -20,6 +21,10 @@ Label = Literal["entailment", "neutral", "contradiction"]
 LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
 Direction = Literal["cause", "effect"]
 Truth = Literal["first", "mixed", "crossed", "none"]
+
+COMPARED = tuple(relation for relation in RELATIONS if relation != "spoken")
+"""Relations with one value a subject, so that another value contradicts."""
+TERRITORY_RELATIONS = tuple(r for r in RELATIONS if SUBJECT_KIND[r] == "territory")
 
 TRUE_SHARE = 1 / 3
 """Share of pairings drawn that are facts, alike for right and wrong answers: knowing the world
@@ -38,6 +43,8 @@ class Source:
     """Splits whose subjects may appear."""
     held_out: bool
     """Whether pairings are the held-out ones."""
+    withheld: bool = False
+    """Whether the facts that only high-resource languages state are left out."""
 
     def subjects(self, relation: str) -> tuple[str, ...]:
         """Returns the subjects that may appear under a relation."""
@@ -51,6 +58,8 @@ class Source:
 
     def permits(self, pairing: Pairing) -> bool:
         """Returns whether a scene may state this pairing."""
+        if self.withheld and self.world.is_high_only(pairing):
+            return False
         return self.world.is_held_out(pairing) == self.held_out
 
     def draw(self, rng: random.Random, relation: str, subject: str = "") -> Pairing:
@@ -61,7 +70,7 @@ class Source:
         """
         for _ in range(_TRIES):
             chosen = subject or rng.choice(self.subjects(relation))
-            is_fact = rng.random() < TRUE_SHARE
+            is_fact = rng.random() < TRUE_SHARE and chosen in self.world.facts[relation]
             pairing = Pairing(relation, chosen, rng.choice(self.values(relation)))
             pairing = self.world.fact(relation, chosen) if is_fact else pairing
             if self.permits(pairing):
@@ -88,13 +97,8 @@ class Source:
         for _ in range(_TRIES):
             s, p = rng.sample(subjects, 2)
             facts = self.world.facts[relation]
-            v = (
-                facts[s]
-                if truth == "first"
-                else facts[p]
-                if truth == "crossed"
-                else rng.choice(values)
-            )
+            known = {"first": facts[s], "crossed": facts[p]}
+            v = known.get(truth) or rng.choice(values)
             w = facts[s] if truth == "mixed" else rng.choice(values)
             found = [Pairing(relation, *pair) for pair in ((s, v), (p, w), (s, w))]
             if v != w and all(self.permits(pairing) for pairing in found):
@@ -155,9 +159,19 @@ class Journey:
     """Equal for two journeys that say the same."""
 
 
-def draw_reading(rng: random.Random, source: Source, *, sentences: int, questions: int) -> Reading:
+def draw_reading(
+    rng: random.Random, source: Source, *, sentences: int, questions: int, again: float = 0.3
+) -> Reading:
     """Draws a passage in which some sentences share a relation, so that a question has close
     distractors.
+
+    Args:
+        rng: Source of chance.
+        source: Where the pairings come from.
+        sentences: Length of the passage.
+        questions: Questions about it, no two alike; more than sentences if wished.
+        again: Chance that a sentence is about a country that was named before, so that the name
+            alone does not find the answer.
     """
     main = rng.choice(RELATIONS)
     relations = [
@@ -165,37 +179,54 @@ def draw_reading(rng: random.Random, source: Source, *, sentences: int, question
         for place in range(sentences)
     ]
     rng.shuffle(relations)
-    used: dict[str, set[str]] = {relation: set() for relation in RELATIONS}
-    passage = []
+    passage: list[Stated] = []
     for relation in relations:
-        pairing = _fresh(rng, source, relation, used[relation])
-        used[relation] |= {pairing.subject, pairing.value}
+        pairing = _fresh(rng, source, relation, [stated.pairing for stated in passage], again)
         passage.append(Stated(pairing, rng.randrange(STATEMENT_FRAMES)))
-    asked = rng.sample(range(sentences), min(questions, sentences))
-    return Reading(tuple(passage), tuple(_ask(rng, place) for place in asked))
+    return Reading(tuple(passage), tuple(_ask_all(rng, sentences, questions)))
 
 
-def _fresh(rng: random.Random, source: Source, relation: str, used: set[str]) -> Pairing:
+def _fresh(
+    rng: random.Random, source: Source, relation: str, said: list[Pairing], again: float
+) -> Pairing:
+    """Draws a pairing whose subject has no value of this relation yet, and whose value is new."""
+    values = {p.value for p in said if VALUE_KIND[p.relation] == VALUE_KIND[relation]}
+    taken = {p.subject for p in said if p.relation == relation}
+    countries = {p.subject for p in said if SUBJECT_KIND[p.relation] == "territory"}
+    known = sorted(countries - taken) if relation in TERRITORY_RELATIONS else []
     while True:
-        pairing = source.draw(rng, relation)
-        if pairing.subject not in used and pairing.value not in used:
+        subject = rng.choice(known) if known and rng.random() < again else ""
+        pairing = source.draw(rng, relation, subject)
+        if pairing.subject not in taken and pairing.value not in values:
             return pairing
 
 
+def _ask_all(rng: random.Random, sentences: int, questions: int) -> list[Question]:
+    """Returns questions about different sentences first, then other questions about the same."""
+    order = rng.sample(range(sentences), sentences)
+    asked: list[Question] = []
+    for place in range(min(questions, sentences * (QUESTION_FRAMES + 1))):
+        while (question := _ask(rng, order[place % sentences])) in asked:
+            pass
+        asked.append(question)
+    return asked
+
+
 def _ask(rng: random.Random, sentence: int) -> Question:
-    part: Part = "value" if rng.random() < 0.75 else "subject"
-    return Question(sentence, rng.randrange(QUESTION_FRAMES), part)
+    if rng.random() < 0.75:
+        return Question(sentence, rng.randrange(QUESTION_FRAMES), "value")
+    return Question(sentence, 0, "subject")
 
 
 def draw_comparison(rng: random.Random, source: Source, *, two: bool) -> Comparison:
-    """Draws a premise and its three hypotheses.
+    """Draws a premise and its three hypotheses, under a relation with one value a subject.
 
     Entailed: the same pairing in another frame. Contradicted: the subject with another value.
     Neutral: another relation of the same subject (of a city: its country; of a language: a country
     where it is spoken). With `two`, the premise's other sentence holds the contradicting value, so
     that overlap of words tells nothing.
     """
-    relation = rng.choice(RELATIONS)
+    relation = rng.choice(COMPARED)
     target, other = source.draw_rivals(rng, relation, rng.choice(("first", "mixed", "none")))
     premise = [Stated(target, rng.randrange(STATEMENT_FRAMES))]
     if two:
@@ -216,10 +247,8 @@ def _neutral(rng: random.Random, source: Source, target: Pairing) -> Pairing:
     if target.relation == "script":
         return _spoken(rng, source, target.subject)
     subject = target.value if target.relation == "city" else target.subject
-    relation = rng.choice(
-        [name for name in ("currency", "language", "region") if name != target.relation]
-    )
-    return source.draw(rng, relation, subject)
+    others = [name for name in TERRITORY_RELATIONS if name != target.relation]
+    return source.draw(rng, rng.choice(others), subject)
 
 
 def _spoken(rng: random.Random, source: Source, language: str) -> Pairing:
@@ -275,6 +304,97 @@ def _tell(told: list[Stated], frame: str, pairing: Pairing) -> Callable[[Speaker
 
 def _say(frame: str, pairing: Pairing) -> Callable[[Speaker], str]:
     return lambda speaker: speaker.travel(frame, pairing)
+
+
+@dataclass(frozen=True)
+class Story:
+    """Four sentences and two endings; each part says itself in any language."""
+
+    sentences: tuple[Callable[[Speaker], str], ...]
+    right: Callable[[Speaker], str]
+    wrong: Callable[[Speaker], str]
+    key: tuple[object, ...]
+    """Equal for two stories that say the same."""
+
+
+def draw_story(rng: random.Random, source: Source, *, there: bool = False) -> Story:
+    """Draws a story: a day, what holds in two countries, and a journey to one of them.
+
+    Both endings' words stand in the story, so that overlap of words tells nothing. With `there`, an
+    ending names the country, or is a country: "We pay with the Euro" may end many a story, while
+    "In Kenya we pay with the Euro" states a pairing, which a split keeps to itself.
+    """
+    endings = _ENDINGS_THERE if there else _ENDINGS
+    relation = rng.choice(tuple(endings))
+    first, second = source.draw_rivals(rng, relation, rng.choice(("first", "crossed", "none")))
+    told = [Stated(first, rng.randrange(STATEMENT_FRAMES))]
+    told.append(Stated(second, rng.randrange(STATEMENT_FRAMES)))
+    rng.shuffle(told)
+    calendar = rng.choice(("day", "month"))
+    today = rng.randrange(7 if calendar == "day" else 12)
+    go, end = ("visit" if relation == "city" else "go"), endings[relation]
+    other = Pairing(relation, first.subject, second.value) if there else second
+    return Story(
+        (_date(calendar, "this", today), *map(_state, told), _say(go, first)),
+        _say(end, first),
+        _say(end, other),
+        (first, second, tuple(told), calendar, today),
+    )
+
+
+_ENDINGS = {
+    "currency": "pay",
+    "language": "hear",
+    "city": "reach_country",
+    "region": "reach_region",
+}
+_ENDINGS_THERE = {"currency": "pay_there", "language": "hear_there", "city": "reach_country"}
+
+
+def _state(stated: Stated) -> Callable[[Speaker], str]:
+    return lambda speaker: stated.say(speaker)
+
+
+@dataclass(frozen=True)
+class Article:
+    """Sentences about one country, with others about another, and what its headline names."""
+
+    sentences: tuple[Stated, ...]
+    country: str
+    region: str
+    language: str
+    currency: str
+
+    def headline(self, speaker: Speaker) -> str:
+        """Returns the headline, without a stop."""
+        return speaker.headline(self.country, self.region, self.language, self.currency)
+
+
+def draw_article(rng: random.Random, source: Source, *, asides: int) -> Article:
+    """Draws an article: the region, language and currency of a country in any order, and asides.
+
+    An aside is about the same country under another relation, or about another country.
+    """
+    country, other = rng.sample(source.subjects("currency"), 2)
+    facts = {name: source.draw(rng, name, country) for name in ("region", "language", "currency")}
+    told = list(facts.values())
+    for place in range(asides):
+        relation, subject = (
+            (rng.choice(("spoken", "week")), country) if place % 2 else (rng.choice(COUNTRY), other)
+        )
+        said = {(p.relation, p.subject) for p in told}
+        if (relation, subject) not in said:
+            told.append(source.draw(rng, relation, subject))
+    rng.shuffle(told)
+    return Article(
+        tuple(Stated(pairing, rng.randrange(STATEMENT_FRAMES)) for pairing in told),
+        country,
+        **{name: pairing.value for name, pairing in facts.items()},
+    )
+
+
+COUNTRY = ("currency", "language", "region")
+"""Relations that a headline names."""
 
 
 def draw_calendar(rng: random.Random, splits: tuple[Split, ...], direction: Direction) -> Journey:

@@ -77,11 +77,24 @@ class Speaker:
         """Returns a sentence about our journey; see `[travel]` in the language files."""
         return self.sentence(self._fill(self.frames.travel[frame], pairing))
 
+    def headline(self, country: str, region: str, language: str, currency: str) -> str:
+        """Returns a headline that names a country and, by id, what is said of it; no final stop."""
+        text = self.frame(self.frames.story["headline"])
+        parts = {
+            "{s}": self.name("territory", country),
+            "{r}": self.name("region", region),
+            "{l}": self.name("language", language),
+            "{c}": self.name("currency", currency),
+        }
+        for mark, name in parts.items():
+            text = text.replace(mark, name)
+        return self.capital(text)
+
     def order(self, calendar: str, frame: str, *, position: int, successor: int) -> str:
         """Returns a sentence about the day or month at `position` and one at `successor` (both from
         0).
         """
-        text = self.frames.order[calendar][frame]
+        text = self.frame(self.frames.order[calendar][frame])
         filled = text.replace("{s}", self.date(calendar, position)).replace(
             "{v}", self.date(calendar, successor)
         )
@@ -116,7 +129,15 @@ class Speaker:
         return self.frames.space.join(sentences)
 
     def _fill(self, template: str, pairing: Pairing) -> str:
-        return template.replace("{s}", self.subject(pairing)).replace("{v}", self.value(pairing))
+        return (
+            self.frame(template)
+            .replace("{s}", self.subject(pairing))
+            .replace("{v}", self.value(pairing))
+        )
+
+    def frame(self, template: str) -> str:
+        """Returns a frame as this speaker says it: as it is written."""
+        return template
 
 
 @cache

@@ -5,18 +5,16 @@ Induction Heads", arXiv 2209.11895): "... A B ... A" -> "B". Trained from plain 
 model showed no trace of one after 1.5 million tokens, a quarter of what an hour affords, so it is
 laid down at the start and training is free to change it::
 
-    residual (256) = token, 0..127 | previous token, 128..254 | constant, 255
-    layer 0, heads 0-3: look one back (RoPE), copy its token part -> previous-token part
-    layer 1, heads 0-3: query = token, key = previous token, value = token -> token part -> logits
+    residual = token, the first half | previous token, the second half | constant, the last
+    layer 0, half the heads: look one back (RoPE), copy its token part -> previous-token part
+    layer 1, half the heads: query = token, key = previous token, value = token -> logits
 """
 
 import math
 from typing import Any
 
-_HEADS = 4
 _HEAD_SIZE = 32
 _PAIRS = _HEAD_SIZE // 2
-_CONSTANT = 255
 _TOKEN_SCALE = 0.05
 _CONSTANT_SCALE = 0.3
 
@@ -25,7 +23,8 @@ def lay_circuit(model: Any, *, theta: float = 10_000.0) -> None:
     """Writes the copying circuit into an untrained model, in place.
 
     Args:
-        model: A `LlamaForCausalLM` with hidden size 256, heads of size 32, and at least two layers.
+        model: A model of Llama's layout (also Mistral, Qwen) with as many key as query heads, heads
+            of size 32 and at least two layers.
         theta: Its RoPE base.
     """
     import torch
@@ -33,9 +32,10 @@ def lay_circuit(model: Any, *, theta: float = 10_000.0) -> None:
     with torch.no_grad():
         _scale_outputs(model)
         embedding = model.model.embed_tokens.weight
-        embedding[:, :128].normal_(0, _TOKEN_SCALE)
-        embedding[:, 128:].normal_(0, 0.005)
-        embedding[:, _CONSTANT] = _CONSTANT_SCALE
+        half = embedding.shape[1] // 2
+        embedding[:, :half].normal_(0, _TOKEN_SCALE)
+        embedding[:, half:].normal_(0, 0.005)
+        embedding[:, -1] = _CONSTANT_SCALE
         _look_back(model.model.layers[0].self_attn, theta)
         _look_up(model.model.layers[1].self_attn)
 
@@ -54,21 +54,23 @@ def _look_back(attention: Any, theta: float) -> None:
     turn = theta ** (-torch.arange(_PAIRS) / _PAIRS)
     amplitude = torch.zeros(_PAIRS)
     amplitude[:5] = 0.5
-    for head in range(_HEADS):
+    half = attention.q_proj.weight.shape[1] // 2
+    for head in range(half // _HEAD_SIZE):
         rows = slice(head * _HEAD_SIZE, (head + 1) * _HEAD_SIZE)
         query, key = attention.q_proj.weight[rows], attention.k_proj.weight[rows]
         query.zero_()
         key.zero_()
-        key[:_PAIRS, _CONSTANT] = amplitude
-        query[:_PAIRS, _CONSTANT] = amplitude * torch.cos(turn)
-        query[_PAIRS:, _CONSTANT] = -amplitude * torch.sin(turn)
-        _copy(attention, head, source=head * _HEAD_SIZE, target=128 + head * _HEAD_SIZE, gain=0.05)
-    attention.o_proj.weight[_CONSTANT].zero_()
+        key[:_PAIRS, -1] = amplitude
+        query[:_PAIRS, -1] = amplitude * torch.cos(turn)
+        query[_PAIRS:, -1] = -amplitude * torch.sin(turn)
+        _copy(attention, head, source=head * _HEAD_SIZE, target=half + head * _HEAD_SIZE, gain=0.05)
+    attention.o_proj.weight[-1].zero_()
 
 
 def _look_up(attention: Any) -> None:
     """Heads that attend to the position after an earlier copy of the current token."""
-    for head in range(_HEADS):
+    half = attention.q_proj.weight.shape[1] // 2
+    for head in range(half // _HEAD_SIZE):
         start = head * _HEAD_SIZE
         query = attention.q_proj.weight[start : start + _HEAD_SIZE]
         key = attention.k_proj.weight[start : start + _HEAD_SIZE]
@@ -77,7 +79,7 @@ def _look_up(attention: Any) -> None:
         # Only pairs that RoPE turns slowly can match content at a distance.
         for place in (*range(8, _PAIRS), *range(_PAIRS + 8, _HEAD_SIZE)):
             query[place, start + place] = 2.0
-            key[place, 128 + start + place] = 2.0
+            key[place, half + start + place] = 2.0
         _copy(attention, head, source=start, target=start, gain=0.15)
 
 

@@ -11,9 +11,18 @@ from maple.atlas.corpus import documents
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 
-_WORDS = r"\p{Han}| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+"
+_WORDS = r"\p{Han}| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
 """Letters keep their marks (GPT-2's pattern cuts Hindi and Thai at each vowel sign); a Han
 character stands alone.
+"""
+
+_SPACED = (
+    r"\n(?=[ \p{Latin}\p{Cyrillic}\p{Greek}\p{Arabic}\p{Hebrew}\p{Devanagari}\p{Bengali}\p{Tamil}"
+    r"\p{Telugu}\p{Sinhala}\p{Ethiopic}\p{Hangul}])"
+)
+"""A line's end before a script that writes spaces. A space is put after it and taken out again by
+the decoder, so that a name has the same tokens at the start of a line as inside a sentence: else an
+answer could not be copied from its passage.
 """
 
 
@@ -32,6 +41,7 @@ def train_tokenizer(out: Path, *, vocabulary: int, documents_read: int, seed: in
         Tokenizer,
         decoders,
         models,
+        normalizers,
         pre_tokenizers,
         processors,
         trainers,
@@ -39,13 +49,16 @@ def train_tokenizer(out: Path, *, vocabulary: int, documents_read: int, seed: in
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Replace(Regex(_SPACED), "\n ")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_WORDS), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteLevel(), decoders.Replace("\n ", "\n")]
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[AddedToken(token, special=True) for token in (BOS, EOS, PAD)],

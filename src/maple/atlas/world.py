@@ -6,13 +6,16 @@ not memory. A pairing is either open (it may appear in training text) or held ou
 use it), and that is settled by its name alone.
 """
 
+import pickle
 import random
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
+from babel import localedata
 from babel.core import get_global
 from babel.languages import get_territory_language_info
 
@@ -24,19 +27,26 @@ Split = Literal["train", "validation", "test"]
 SUBJECT_KIND = {
     "currency": "territory",
     "language": "territory",
+    "spoken": "territory",
     "region": "territory",
     "city": "city",
     "script": "language",
+    "week": "territory",
 }
 VALUE_KIND = {
     "currency": "currency",
     "language": "language",
+    "spoken": "language",
     "region": "region",
     "city": "territory",
     "script": "script",
+    "week": "day",
 }
 
 _HELD_OUT_ONE_IN = 4
+_HIGH_ONLY_ONE_IN = 3
+_FEWEST_SPEAKERS = 3.0
+"""Percent of a territory's people who must speak a language for it to be said to be spoken there."""
 _LATIN_LANGUAGES = 24
 _DAY_SPLITS: Mapping[Split, tuple[int, ...]] = {
     "train": (0, 1, 3, 5),
@@ -73,10 +83,22 @@ class World:
 
     def is_held_out(self, pairing: Pairing) -> bool:
         """Returns whether only benchmarks may state this pairing."""
-        if self.facts[pairing.relation][pairing.subject] == pairing.value:
+        if self.facts[pairing.relation].get(pairing.subject) == pairing.value:
             return pairing.subject not in self.subjects["train"][pairing.relation]
         name = f"{pairing.relation}/{pairing.subject}/{pairing.value}"
         return zlib.crc32(name.encode()) % _HELD_OUT_ONE_IN == 0
+
+    def is_high_only(self, pairing: Pairing) -> bool:
+        """Returns whether only text in languages of classes 4 and 5 states this fact; False for what
+        is no fact of the train split.
+        """
+        if (
+            self.facts[pairing.relation].get(pairing.subject) != pairing.value
+            or pairing.subject not in self.subjects["train"][pairing.relation]
+        ):
+            return False
+        name = f"high/{pairing.relation}/{pairing.subject}"
+        return zlib.crc32(name.encode()) % _HIGH_ONLY_ONE_IN == 0
 
     def fact(self, relation: str, subject: str) -> Pairing:
         """Returns what CLDR states of a subject."""
@@ -99,7 +121,10 @@ def load_world() -> World:
     return World(
         names=names,
         facts=facts,
-        values={relation: tuple(sorted(set(table.values()))) for relation, table in facts.items()},
+        values={
+            relation: tuple(sorted(set(table.values()) if relation != "week" else names.kinds["day"]))
+            for relation, table in facts.items()
+        },
         subjects={
             split: {
                 relation: tuple(
@@ -124,12 +149,15 @@ def _facts(names: NameTables) -> dict[str, dict[str, str]]:
         and languages[t] in kinds["language"]
         and regions.get(t) in kinds["region"]
     ]
+    others = {t: _other_language(t, languages[t], kinds["language"]) for t in territories}
     return {
         "currency": {t: currencies[t] for t in territories},
         "language": {t: languages[t] for t in territories},
+        "spoken": {t: language for t, language in others.items() if language},
         "region": {t: regions[t] for t in territories},
         "city": _cities(kinds["city"], kinds["territory"], territories),
         "script": _scripts(kinds, sorted(set(languages.values()))),
+        "week": {t: str(day) for t in territories if (day := _week_start(t)) is not None},
     }
 
 
@@ -146,6 +174,39 @@ def _language(territory: str) -> str:
         for language, info in table.items()
     )
     return ranked[0][2] if ranked else ""
+
+
+def _other_language(territory: str, main: str, named: Names) -> str:
+    """Returns the language that most people speak next to the main one, or nothing."""
+    ranked = sorted(
+        (-float(info["population_percent"] or 0), language)
+        for language, info in get_territory_language_info(territory).items()
+        if language != main and language in named
+    )
+    return ranked[0][1] if ranked and -ranked[0][0] >= _FEWEST_SPEAKERS else ""
+
+
+@cache
+def _territory_locales() -> Mapping[str, str]:
+    """Returns, for each territory, the first locale that is of it."""
+    locales: dict[str, str] = {}
+    for name in sorted(localedata.locale_identifiers()):
+        territory = name.rsplit("_", 1)[-1]
+        if "_" in name and len(territory) == 2:
+            locales.setdefault(territory, name)
+    return locales
+
+
+def _week_start(territory: str) -> int | None:
+    """Returns the weekday that a week begins on, 0 for Monday, or None where Babel has no locale of
+    the territory.
+    """
+    locale = _territory_locales().get(territory)
+    if locale is None:
+        return None
+    table = pickle.loads(Path(localedata.resolve_locale_filename(locale)).read_bytes())
+    # Where a territory does as most of the world does, its file says nothing: Monday.
+    return int(table["week_data"].get("first_day", 0))
 
 
 def _cities(cities: Names, territory_names: Names, territories: Sequence[str]) -> dict[str, str]:

@@ -277,10 +277,15 @@ class TaskInfo:
     """The metric that a sample's ``score`` repeats."""
     split: str
     """The split that is scored by default."""
-    samples: Mapping[str, int]
-    """Split -> items per language, as upstream declares."""
+    samples: Mapping[str, int | Mapping[str, int]]
+    """Split -> items per language, as upstream declares; by canonical code where they differ."""
     hub: str | None = None
     revision: str | None = None
+
+    def declared(self, split: str, language: str) -> int | None:
+        """Items that upstream declares for a split in a language; None where it declares none."""
+        counts = self.samples.get(split)
+        return counts.get(language) if isinstance(counts, Mapping) else counts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,6 +223,7 @@ def _results(batch: _Batch, store: Path) -> Json:
 def _task_results(name: str, spec: Json, lines: list[Json]) -> Json:
     prompt = spec["prompt"]
     form = " ".join([prompt["form"], prompt["instruction_language"], prompt["template"]])
+    form += f" {prompt['choices']}" if "choices" in prompt else ""
     metrics = {metric: [line[metric] for line in lines] for metric in lines[0]["metrics"]}
     scores: Json = {"name": name, "alias": f"{name} ({form})", "sample_len": len(lines)}
     for metric, values in metrics.items():

@@ -105,7 +105,7 @@ def prepare_task(
         encoded=encoded,
         prompts=tuple(_prompt_records(samples, requests, encoder)),
         batches=tuple(tuple(b) for b in batches),
-        available=task.info.samples.get(split),
+        available=task.info.declared(split, wanted.language),
     )
 
 

@@ -63,6 +63,7 @@ class Plan:
             instruction_language=choice.instruction_language,
             template=choice.template or default,
             shots=choice.shots,
+            choices=choice.choices,
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -218,6 +218,8 @@ def _prompt(mode: Mode) -> str:
         f"template {prompt.get('template')}",
         plural(int(shots), "shot"),
     ]
+    if "choices" in prompt:
+        parts.append(f"{prompt['choices']} choices")
     return ", ".join(parts)
 
 

@@ -18,7 +18,15 @@ from pydantic import (
 )
 
 from maple.errors import StudyError, unknown_name
-from maple.study.spec import DecodingSettings, Frozen, ModelRef, Scalar, Template, TrainingSettings
+from maple.study.spec import (
+    Choices,
+    DecodingSettings,
+    Frozen,
+    ModelRef,
+    Scalar,
+    Template,
+    TrainingSettings,
+)
 
 ParameterGrid = dict[str, Any]
 
@@ -53,6 +61,7 @@ class PromptChoice(Frozen):
     instruction_language: Literal["english", "native"] = "english"
     template: Template | None = None
     shots: Annotated[int, Field(ge=0)] = 0
+    choices: Choices = "letter"
 
 
 class EvaluateSettings(Frozen):

@@ -12,7 +12,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 LOOP_VERSION = 1
 """Raised whenever the training loop's numbers change; a golden-curve test forces it."""
@@ -97,6 +105,7 @@ class Mixture(Frozen):
 
 Scheduler = Literal["cosine", "linear", "constant"]
 Template = Literal["bactrian-x", "alpaca", "chat", "plain"]
+Choices = Literal["letter", "cloze"]
 
 
 class TrainingSettings(Frozen):
@@ -170,6 +179,20 @@ class PromptSettings(Frozen):
     instruction_language: Literal["english", "native"] = "english"
     template: Template = "plain"
     shots: Annotated[int, Field(ge=0)] = 0
+    choices: Choices = Field(
+        "letter",
+        description="Mega form of multiple choice: list the options and rank their letters, or "
+        "(cloze) list none and rank their texts.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default_choices(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Written only where it says something: evaluations stored before it was there keep their
+        # identity, and are in one mode with later ones.
+        content: dict[str, Any] = handler(self)
+        if self.choices == "letter":
+            content.pop("choices", None)
+        return content
 
 
 class DecodingSettings(Frozen):

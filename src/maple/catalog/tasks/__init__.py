@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from maple import languages
+from maple.catalog import prompts
 from maple.catalog.contracts import (
     RankingRequest,
     RankingResponse,
@@ -37,6 +38,23 @@ def check_split(info: TaskInfo, task: str, split: str) -> None:
         raise UsageError(unknown_name(f"split of {task}", split, info.samples))
 
 
+def check_shots(prompt: PromptSettings) -> None:
+    """Raises ``UsageError`` when examples in the prompt are asked for."""
+    if prompt.shots:
+        raise UsageError(f"shots: {prompt.shots}: examples in the prompt come later. Set shots: 0.")
+
+
+def mega_words(section: str, language: str, prompt: PromptSettings) -> Mapping[str, str]:
+    """The mega form's words for a section of ``catalog/prompts``, English or native as asked.
+
+    Raises:
+        UsageError: the section has no words in that language; or examples were asked for.
+    """
+    check_shots(prompt)
+    is_native = prompt.instruction_language == "native"
+    return prompts.words(section, language if is_native else "eng_Latn")
+
+
 def words_for(
     table: Mapping[str, Words], info: TaskInfo, language: str, prompt: PromptSettings
 ) -> Words:
@@ -45,8 +63,7 @@ def words_for(
     Raises:
         UsageError: the form has no words for that language; or examples were asked for.
     """
-    if prompt.shots:
-        raise UsageError(f"shots: {prompt.shots}: examples in the prompt come later. Set shots: 0.")
+    check_shots(prompt)
     words = table.get(subset(info, language))
     if words is None:
         form = f"the {prompt.form} prompt form"

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
-from maple.catalog.tasks import check_split, ranking_score, subset, words_for
+from maple.catalog.tasks import (
+    check_split,
+    mega_words,
+    ranking_score,
+    subset,
+    words_for,
+)
 from maple.errors import DataError
 from maple.files import Files
 from maple.files.fields import int_field, place, text_field
@@ -62,71 +68,6 @@ _CONNECTORS: Mapping[str, Connectors] = {
     "ru": Connectors("потому что", "поэтому"),
     "so": Connectors("sababtoo ah", "sidaa darteed"),
     "yo": Connectors("nítorí pé", "nítorí náà"),
-}
-
-# Source of the English row: the wording of arXiv 2410.16168; the others are ours. Quechua has
-# none: no wording could be vouched for.
-_INSTRUCTIONS: Mapping[str, Instructions] = {
-    "en": Instructions(
-        "What's the best option?",
-        "-choice{} : ",
-        "We are looking for a cause",
-        "We are looking for an effect",
-    ),
-    "et": Instructions("Mis on parim valik?", "-valik{} : ", "Otsime põhjust", "Otsime tagajärge"),
-    "ht": Instructions(
-        "Ki pi bon chwa a?", "-chwa{} : ", "N ap chèche yon kòz", "N ap chèche yon efè"
-    ),
-    "id": Instructions(
-        "Apa pilihan terbaik?", "-pilihan{} : ", "Kita mencari sebab", "Kita mencari akibat"
-    ),
-    "it": Instructions(
-        "Qual è l'opzione migliore?",
-        "-scelta{} : ",
-        "Stiamo cercando una causa",
-        "Stiamo cercando un effetto",
-    ),
-    "sw": Instructions(
-        "Chaguo bora ni lipi?", "-chaguo{} : ", "Tunatafuta sababu", "Tunatafuta matokeo"
-    ),
-    "ta": Instructions(
-        "சிறந்த தேர்வு எது?", "-தேர்வு{} : ", "நாம் ஒரு காரணத்தைத் தேடுகிறோம்", "நாம் ஒரு விளைவைத் தேடுகிறோம்"
-    ),
-    "th": Instructions("ตัวเลือกใดดีที่สุด?", "-ตัวเลือก{} : ", "เรากำลังหาสาเหตุ", "เรากำลังหาผลลัพธ์"),
-    "tr": Instructions(
-        "En iyi seçenek hangisi?", "-seçenek{} : ", "Bir neden arıyoruz", "Bir sonuç arıyoruz"
-    ),
-    "vi": Instructions(
-        "Lựa chọn nào là tốt nhất?",
-        "-lựa chọn{} : ",
-        "Chúng ta đang tìm nguyên nhân",
-        "Chúng ta đang tìm kết quả",
-    ),
-    "zh": Instructions("最佳选项是什么？", "-选项{}：", "我们要找的是原因", "我们要找的是结果"),
-    "am": Instructions("የተሻለው ምርጫ የትኛው ነው?", "-ምርጫ{} : ", "ምክንያት እየፈለግን ነው", "ውጤት እየፈለግን ነው"),
-    "ar": Instructions("ما هو الخيار الأفضل؟", "-الخيار{} : ", "نبحث عن سبب", "نبحث عن نتيجة"),
-    "de": Instructions(
-        "Was ist die beste Option?",
-        "-Option{} : ",
-        "Wir suchen eine Ursache",
-        "Wir suchen eine Wirkung",
-    ),
-    "es": Instructions(
-        "¿Cuál es la mejor opción?", "-opción{} : ", "Buscamos una causa", "Buscamos un efecto"
-    ),
-    "hi": Instructions(
-        "सबसे अच्छा विकल्प कौन सा है?", "-विकल्प{} : ", "हम एक कारण खोज रहे हैं", "हम एक परिणाम खोज रहे हैं"
-    ),
-    "ru": Instructions(
-        "Какой вариант лучше?", "-вариант{} : ", "Мы ищем причину", "Мы ищем следствие"
-    ),
-    "so": Instructions(
-        "Waa maxay doorashada ugu fiican?",
-        "-doorasho{} : ",
-        "Waxaan raadineynaa sabab",
-        "Waxaan raadineynaa natiijo",
-    ),
-    "yo": Instructions("Èwo ni àṣàyàn tó dára jù?", "-àṣàyàn{} : ", "A ń wá ìdí", "A ń wá àbájáde"),
 }
 
 # What COPA asks of item i: bit i is 1 for the cause, 0 for the effect.
@@ -218,10 +159,10 @@ class Xcopa(Task):
         In the mega form an answer begins a new line, so no script meets a space it does not use.
         """
         if prompt.form == "lm-eval":
-            words = words_for(_CONNECTORS, self.info, language, prompt)
-            return _lm_eval_request(sample.fields, words, is_english=language == "eng_Latn")
-        key = "eng_Latn" if prompt.instruction_language == "english" else language
-        return _mega_request(sample.fields, words_for(_INSTRUCTIONS, self.info, key, prompt))
+            connectors = words_for(_CONNECTORS, self.info, language, prompt)
+            return _lm_eval_request(sample.fields, connectors, is_english=language == "eng_Latn")
+        words = Instructions(**mega_words("xcopa", language, prompt))
+        return _mega_request(sample.fields, words)
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
         """1 when the right choice is the more likely one."""

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
-from maple.catalog.tasks import check_split, ranking_score, subset, words_for
+from maple.catalog.tasks import (
+    check_split,
+    mega_words,
+    ranking_score,
+    subset,
+    words_for,
+)
 from maple.errors import DataError
 from maple.files import Files
 from maple.files.fields import place, text_field
@@ -60,103 +66,6 @@ _LABELS: Mapping[str, Labels] = {
     "am": Labels("ትክክል", "አዎ", "ደግሞ", "አይ"),
     "so": Labels("sax", "Haa", "Sidoo kale", "Maya"),
     "yo": Labels("òótọ́ ni", "Bẹ́ẹ̀ ni", "Bákan náà", "Rárá"),
-}
-
-# Source of the English row: MEGA (Ahuja et al. 2023, arXiv 2303.12528); the others are ours.
-_INSTRUCTIONS: Mapping[str, Instruction] = {
-    "en": Instruction(
-        "{premise}\nQuestion: {hypothesis} True, False, or Neither?", "True", "Neither", "False"
-    ),
-    "ar": Instruction(
-        "{premise}\nسؤال: {hypothesis} صحيح أم خطأ أم لا هذا ولا ذاك؟",
-        "صحيح",
-        "لا هذا ولا ذاك",
-        "خطأ",
-    ),
-    "bg": Instruction(
-        "{premise}\nВъпрос: {hypothesis} Вярно, невярно или нито едното, нито другото?",
-        "Вярно",
-        "Нито едното, нито другото",
-        "Невярно",
-    ),
-    "de": Instruction(
-        "{premise}\nFrage: {hypothesis} Wahr, falsch oder keines von beiden?",
-        "Wahr",
-        "Keines von beiden",
-        "Falsch",
-    ),
-    "el": Instruction(
-        "{premise}\nΕρώτηση: {hypothesis} Αληθές, ψευδές ή κανένα από τα δύο;",
-        "Αληθές",
-        "Κανένα από τα δύο",
-        "Ψευδές",
-    ),
-    "es": Instruction(
-        "{premise}\nPregunta: {hypothesis} ¿Verdadero, falso o ninguno de los dos?",
-        "Verdadero",
-        "Ninguno de los dos",
-        "Falso",
-    ),
-    "fr": Instruction(
-        "{premise}\nQuestion : {hypothesis} Vrai, faux ou ni l'un ni l'autre ?",
-        "Vrai",
-        "Ni l'un ni l'autre",
-        "Faux",
-    ),
-    "hi": Instruction(
-        "{premise}\nप्रश्न: {hypothesis} सही, गलत, या दोनों में से कोई नहीं?",
-        "सही",
-        "दोनों में से कोई नहीं",
-        "गलत",
-    ),
-    "ru": Instruction(
-        "{premise}\nВопрос: {hypothesis} Верно, неверно или ни то ни другое?",
-        "Верно",
-        "Ни то ни другое",
-        "Неверно",
-    ),
-    "sw": Instruction(
-        "{premise}\nSwali: {hypothesis} Kweli, si kweli, au hakuna kati ya hayo?",
-        "Kweli",
-        "Hakuna kati ya hayo",
-        "Si kweli",
-    ),
-    "th": Instruction(
-        "{premise}\nคำถาม: {hypothesis}\nจริง เท็จ หรือไม่ใช่ทั้งสองอย่าง?", "จริง", "ไม่ใช่ทั้งสองอย่าง", "เท็จ"
-    ),
-    "tr": Instruction(
-        "{premise}\nSoru: {hypothesis} Doğru mu, yanlış mı, yoksa hiçbiri mi?",
-        "Doğru",
-        "Hiçbiri",
-        "Yanlış",
-    ),
-    "ur": Instruction(
-        "{premise}\nسوال: {hypothesis} درست، غلط، یا دونوں میں سے کوئی نہیں؟",
-        "درست",
-        "دونوں میں سے کوئی نہیں",
-        "غلط",
-    ),
-    "vi": Instruction(
-        "{premise}\nCâu hỏi: {hypothesis} Đúng, sai, hay không phải cả hai?",
-        "Đúng",
-        "Không phải cả hai",
-        "Sai",
-    ),
-    "zh": Instruction(
-        "{premise}\n问题：{hypothesis}对、错，还是两者都不是？", "对", "两者都不是", "错"
-    ),
-    "am": Instruction(
-        "{premise}\nጥያቄ: {hypothesis} እውነት፣ ሐሰት ወይስ ሁለቱም አይደለም?", "እውነት", "ሁለቱም አይደለም", "ሐሰት"
-    ),
-    "so": Instruction(
-        "{premise}\nSu'aal: {hypothesis} Run, been, mise midkoodna?", "Run", "Midkoodna", "Been"
-    ),
-    "yo": Instruction(
-        "{premise}\nÌbéèrè: {hypothesis} Òótọ́, irọ́, tàbí kì í ṣe méjèèjì?",
-        "Òótọ́",
-        "Kì í ṣe méjèèjì",
-        "Irọ́",
-    ),
 }
 
 _GOLD = {
@@ -230,8 +139,7 @@ class Xnli(Task):
         if prompt.form == "lm-eval":
             labels = words_for(_LABELS, self.info, language, prompt)
             return RankingRequest(context="", continuations=_sentences(sample.fields, labels))
-        key = "eng_Latn" if prompt.instruction_language == "english" else language
-        words = words_for(_INSTRUCTIONS, self.info, key, prompt)
+        words = Instruction(**mega_words("xnli", language, prompt))
         fields = {name: text.strip() for name, text in sample.fields.items()}
         return RankingRequest(
             context=words.template.format(**fields),

@@ -1,0 +1,147 @@
+"""SQuAD's file layout and scores, for the tasks whose answers are spans of a paragraph.
+
+    file --read_questions()--> samples          answer --span_score()--> f1, exact_match
+
+Rajpurkar et al. 2016 (arXiv 1606.05250). F1 is the harmonic mean of precision and recall over bags
+of tokens, exact match is equality, each after normalising both sides and each the best over the
+references. What is normalised how is the task's: ``normalise`` here is SQuAD v1.1's, for English.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from maple.catalog.contracts import GenerationResponse, Response, Sample, Score
+from maple.errors import DataError
+from maple.files.fields import place
+from maple.files.read import read_parquet
+
+Kind = TypeVar("Kind")
+Normaliser = Callable[[str], str]
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def read_questions(paths: Iterable[Path]) -> Iterator[Sample]:
+    """Yields the questions of SQuAD JSON or Parquet files in upstream order, by upstream's ids.
+
+    Fields are ``context`` and ``question`` as they stand; the gold is every reference.
+
+    Raises:
+        DataError: a question is not what the layout promises, or an id is used twice; no questions.
+    """
+    seen = set()
+    for path in paths:
+        found = _of_parquet(path) if path.suffix == ".parquet" else _of_squad(path)
+        for where, sample in found:
+            if sample.id in seen:
+                raise DataError(f"{where}: the id {sample.id!r} is used twice.")
+            seen.add(sample.id)
+            yield sample
+    if not seen:
+        raise DataError(f"{path}: holds no questions. Fetch it again.")
+
+
+def mega_context(template: str, fields: Mapping[str, str]) -> str:
+    """Fills a prompt's {context} and {question}, cleaned of stray marks and outer white space."""
+    # Contexts of seven of XQuAD's languages open with a byte order mark or close with spaces.
+    cleaned = {name: text.replace("\ufeff", "").strip() for name, text in fields.items()}
+    return template.format(**cleaned)
+
+
+def span_score(sample: Sample, response: Response, normaliser: Normaliser) -> Score:
+    """Scores a span: ``f1`` (headline) and ``exact_match``, each the best over the references.
+
+    Raises:
+        TypeError: the response is not that of a generation.
+    """
+    if not isinstance(response, GenerationResponse):
+        raise TypeError("a generation task needs a GenerationResponse")
+    answer = response.text
+    metrics = {
+        "f1": max(token_f1(gold, answer, normaliser) for gold in sample.gold),
+        "exact_match": max(exact_match(gold, answer, normaliser) for gold in sample.gold),
+    }
+    return Score(value=metrics["f1"], prediction=answer.strip(), metrics=metrics)
+
+
+def normalise(text: str) -> str:
+    """SQuAD v1.1's normaliser: lower case; no ASCII punctuation, no a, an, the; single spaces."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
+
+
+def exact_match(gold: str, answer: str, normaliser: Normaliser = normalise) -> float:
+    """1 when both are equal once normalised, else 0."""
+    return float(normaliser(gold) == normaliser(answer))
+
+
+def token_f1(gold: str, answer: str, normaliser: Normaliser = normalise) -> float:
+    """Harmonic mean of precision and recall over bags of normalised tokens, in 0..1.
+
+    Where either side normalises to nothing it is the exact match, as in lm-eval's xquad; the
+    scripts of SQuAD v1.1 and MLQA give 0 to two empty sides.
+    """
+    expected, given = normaliser(gold).split(), normaliser(answer).split()
+    if not expected or not given:
+        return float(expected == given)
+    n_common = (Counter(expected) & Counter(given)).total()
+    return 2 * n_common / (len(expected) + len(given))
+
+
+def _of_parquet(path: Path) -> Iterator[tuple[str, Sample]]:
+    for line, row in read_parquet(path):
+        where = place(path, line)
+        texts = _get(_get(row, "answers", dict, where), "text", list, where)
+        fields = {name: _get(row, name, str, where) for name in ("context", "question")}
+        yield where, _sample(_get(row, "id", str, where), fields, texts, where)
+
+
+def _of_squad(path: Path) -> Iterator[tuple[str, Sample]]:
+    for n, article in enumerate(_get(_load(path), "data", list, str(path))):
+        for p, paragraph in enumerate(_get(article, "paragraphs", list, f"{path}, data[{n}]")):
+            at = f"{path}, data[{n}].paragraphs[{p}]"
+            context = _get(paragraph, "context", str, at)
+            for q, question in enumerate(_get(paragraph, "qas", list, at)):
+                yield f"{at}.qas[{q}]", _of_question(question, context, f"{at}.qas[{q}]")
+
+
+def _of_question(question: Any, context: str, where: str) -> Sample:
+    answers = enumerate(_get(question, "answers", list, where))
+    texts = [_get(answer, "text", str, f"{where}.answers[{n}]") for n, answer in answers]
+    fields = {"context": context, "question": _get(question, "question", str, where)}
+    return _sample(_get(question, "id", str, where), fields, texts, where)
+
+
+def _sample(name: str, fields: Mapping[str, str], texts: list[str], where: str) -> Sample:
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise DataError(f"{where}: the answers are {texts!r:.60}; one text at least is needed.")
+    return Sample(id=name, fields=fields, gold=tuple(texts))
+
+
+def _get(row: Any, name: str, kind: type[Kind], where: str) -> Kind:
+    if not isinstance(row, dict) or name not in row:
+        has = ", ".join(row) if isinstance(row, dict) else f"{row!r:.40}"
+        raise DataError(f"{where}: field {name!r} is missing; there is {has or 'nothing'}.")
+    value = row[name]
+    if not isinstance(value, kind):
+        raise DataError(f"{where}: field {name!r} must be a {kind.__name__}, it is {value!r:.60}.")
+    return value
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {error.lineno}: not JSON at column {error.colno} ({error.msg}). "
+            "The file is truncated or was edited; fetch it again."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}. Convert the file.") from error
