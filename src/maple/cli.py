@@ -32,6 +32,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+atlas_app = typer.Typer(help="The embedded world: its files and its base models.")
+app.add_typer(atlas_app, name="atlas", no_args_is_help=True)
+
 StudyPath = Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)]
 DataDir = Annotated[
     Path | None,
@@ -47,6 +50,15 @@ BatchSize = Annotated[
 Choices = Annotated[
     Literal["letter", "cloze"],
     typer.Option(help="Belebele ranks the letters of listed answers, or the answers."),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        envvar="MAPLE_WORKERS",
+        help="Processes that do the runs, sharing the cores; 0: several where all bases are tiny "
+        "and on the CPU, else 1.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -87,17 +99,54 @@ def quickstart(
         str | None, typer.Option(help="Languages to score, comma-separated, or 'all'.")
     ] = None,
     limit: Limit = None,
+    workers: Workers = 0,
 ) -> None:
     """Run the embedded study from start to report; needs no network."""
     from maple import atlas
     from maple.study.file import load_study
 
-    study = load_study(atlas.base_model_path().parent / "quickstart.yaml")
+    study = load_study(Path(atlas.__file__).parent / "quickstart.yaml")
     if languages:
         chosen = "all" if languages == "all" else tuple(languages.split(","))
         evaluate = study.evaluate.model_copy(update={"languages": chosen})
         study = study.model_copy(update={"evaluate": evaluate})
-    _finish(_run(study, None, None, out, limit))
+    files = _files(study, None, None)
+    _finish(_run(study, files, out, limit=limit, workers=workers))
+
+
+@atlas_app.command("build")
+def atlas_build(
+    out: Annotated[Path, typer.Option(help="Directory to write; empty or new.")],
+) -> None:
+    """Write the files of the embedded world; the same bytes every time."""
+    from maple import atlas
+    from maple.errors import UsageError
+
+    try:
+        print(f"{atlas.build(out)}: world version {atlas.WORLD_VERSION}")
+    except FileExistsError as error:
+        raise UsageError(f"--out: {error}") from error
+
+
+@atlas_app.command("train-base")
+def atlas_train_base(
+    out: Annotated[Path, typer.Option(help="Directory for weights, tokenizer, curve.jsonl.")],
+    name: Annotated[str, typer.Option(help="Whose recipe: atlas-base or atlas-qwen.")] = "",
+    minutes: Annotated[
+        float | None, typer.Option(help="Length in minutes of one core at 100 steps each.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Documents and first weights.")] = None,
+) -> None:
+    """Train a base of the embedded world by its recipe, from the generator alone.
+
+    The same length and seed give the same weights. The shipped bases are the recipes' full length.
+    """
+    from maple.atlas import BASES
+    from maple.atlas.pretrain import chosen_recipe, train_base
+
+    recipe = chosen_recipe(name or BASES[0], minutes=minutes, steps=steps, seed=seed)
+    train_base(recipe, out, lambda row: print(json.dumps(row, ensure_ascii=False), flush=True))
 
 
 @app.command()
@@ -158,18 +207,23 @@ def run(
     data_dir: DataDir = None,
     out: Out = None,
     limit: Limit = None,
+    workers: Workers = 0,
 ) -> None:
     """Train and score every cell of a study; run it again to go on where it stopped."""
     from maple.study.file import load_study
 
     with _naming(study):
-        outcome = _run(load_study(study), study, data_dir, out, limit)
+        spec = load_study(study)
+        files = _files(spec, study, data_dir)
+        outcome = _run(spec, files, out, limit=limit, workers=workers)
     _finish(outcome)
 
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Hub repository, directory, or atlas-base.")],
+    model: Annotated[
+        str, typer.Argument(help="Hub repository, directory, atlas-base or atlas-qwen.")
+    ],
     tasks: Annotated[str, typer.Option(help="Tasks, comma-separated.")],
     languages: Annotated[str, typer.Option(help="Languages, comma-separated, or 'all'.")] = "all",
     adapter: Annotated[
@@ -275,13 +329,13 @@ def list_entries(
 
 
 def _run(
-    study: StudySpec, path: Path | None, data_dir: Path | None, out: Path | None, limit: int | None
+    study: StudySpec, files: Files, out: Path | None, *, limit: int | None, workers: int
 ) -> StudyOutcome:
     from maple.run import Progress, run_study
 
-    files = _files(study, path, data_dir)
     target = out or Path("runs") / study.name
-    return run_study(study, files, target, limit=limit, progress=Progress(_console()))
+    progress = Progress(_console())
+    return run_study(study, files, target, limit=limit, workers=workers, progress=progress)
 
 
 def _finish(outcome: StudyOutcome) -> None:

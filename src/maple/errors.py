@@ -9,6 +9,7 @@ MapleError                 what was asked, why it cannot be, what to do next
 ├── StoreError             the store cannot be written or read: disk full, held by another run
 ├── TrainingError          a run that cannot go on: non-finite loss, nothing trainable
 │   └── DeadAdapterError   an adapter that does not change the base's logits
+├── WorkerError            a process of a study that died: out of memory, or killed
 └── MismatchError          an adapter and a base (or bits) that do not belong together
 """
 
@@ -56,6 +57,10 @@ class TrainingError(MapleError):
 
 class DeadAdapterError(TrainingError):
     """An adapter whose logits equal the base's on every probe prompt."""
+
+
+class WorkerError(MapleError):
+    """A worker process that ended before the run it was doing: killed, or out of memory."""
 
 
 class MismatchError(MapleError):

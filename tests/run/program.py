@@ -127,6 +127,7 @@ def surroundings(**changes: str) -> dict[str, str]:
         "NO_COLOR": "1",
         "COLUMNS": "200",
         "OMP_NUM_THREADS": "1",
+        "MAPLE_WORKERS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
     return {**os.environ, **fixed, **changes}

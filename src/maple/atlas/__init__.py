@@ -1,16 +1,29 @@
-"""Atlas, the embedded world: tasks, instructions and a small base model made from Unicode CLDR."""
+"""Atlas, the embedded world: tasks, instructions and two small base models made from CLDR."""
 
 from pathlib import Path
 
 from maple.atlas.build import WORLD_VERSION, build
 from maple.atlas.frames import LANGUAGES
 
-BASE_NAME = "atlas-base"
-"""Name of the shipped base model in study files."""
+BASES = ("atlas-base", "atlas-qwen")
+"""Names of the shipped base models in study files: a Llama and a Qwen3."""
 
-__all__ = ["BASE_NAME", "LANGUAGES", "WORLD_VERSION", "base_model_path", "build"]
+_ENGLISH_ONLY = frozenset({"atlas-open"})
+
+__all__ = ["BASES", "LANGUAGES", "WORLD_VERSION", "base_model_path", "build", "task_languages"]
 
 
-def base_model_path() -> Path:
-    """Returns the directory of the shipped base model and its tokenizer."""
-    return Path(__file__).parent / "base"
+def base_model_path(name: str = BASES[0]) -> Path:
+    """Returns the directory of a shipped base model and its tokenizer.
+
+    Raises:
+        KeyError: no base of that name is shipped.
+    """
+    if name not in BASES:
+        raise KeyError(f"no base {name!r} is shipped; there are {', '.join(BASES)}")
+    return Path(__file__).parent / "bases" / name
+
+
+def task_languages(task: str) -> tuple[str, ...]:
+    """Returns the languages that the built world has a task in."""
+    return ("eng_Latn",) if task in _ENGLISH_ONLY else LANGUAGES

@@ -13,29 +13,26 @@ from typing import Any, TypeVar
 
 from maple.atlas.scenes import (
     LABELS,
-    Article,
     Comparison,
     Direction,
     Journey,
     Label,
     Reading,
     Source,
-    Story,
-    draw_article,
     draw_calendar,
     draw_comparison,
     draw_journey,
     draw_reading,
-    draw_story,
 )
 from maple.atlas.speaker import Speaker
+from maple.atlas.stories import Article, Story, draw_article, draw_story
 from maple.atlas.world import SUBJECT_KIND, VALUE_KIND, Split, load_world
 
 _T = TypeVar("_T")
 
 SIZES: dict[Split, int] = {"train": 200, "validation": 100, "test": 300}
-"""Samples a task, a split and a language. XQuAD, Belebele and XLSum have a test split only; the train
-splits are those of English COPA and XStoryCloze.
+"""Samples a task, a split and a language. XQuAD, Belebele and XLSum have a test split only; the
+train splits are those of English COPA and XStoryCloze.
 """
 
 OPTIONS = 4
@@ -186,20 +183,32 @@ def draw_options(rng: random.Random, source: Source, reading: Reading) -> list[s
     """Returns the right answer to a reading's first question and three wrong ones, by id."""
     asked = reading.questions[0]
     pairing = reading.passage[asked.sentence].pairing
-    kinds = VALUE_KIND if asked.part == "value" else SUBJECT_KIND
-    kind = kinds[pairing.relation]
-    pairings = [stated.pairing for stated in reading.passage]
-    near = [getattr(p, asked.part) for p in pairings if kinds[p.relation] == kind]
     relation = pairing.relation
     pool = source.values(relation) if asked.part == "value" else source.subjects(relation)
     far = rng.sample(sorted(pool), OPTIONS)
     right = getattr(pairing, asked.part)
-    wrong = [thing for thing in dict.fromkeys([*near, *far]) if thing != right]
+    wrong = [thing for thing in dict.fromkeys([*_near(reading), *far]) if thing != right]
     return [right, *wrong[: OPTIONS - 1]]
 
 
+def _near(reading: Reading) -> list[str]:
+    """Returns the things in a passage that are of the kind its first question asks for."""
+    asked = reading.questions[0]
+    kinds = VALUE_KIND if asked.part == "value" else SUBJECT_KIND
+    pairings = [stated.pairing for stated in reading.passage]
+    kind = kinds[pairings[asked.sentence].relation]
+    things = [getattr(p, asked.part) for p in pairings if kinds[p.relation] == kind]
+    return list(dict.fromkeys(things))
+
+
+def _passage(rng: random.Random, source: Source) -> Reading:
+    return draw_reading(rng, source, sentences=rng.randrange(4, 7), questions=1)
+
+
 def _choice(rng: random.Random, source: Source, label: int) -> ChoiceSample:
-    reading = draw_reading(rng, source, sentences=rng.randrange(4, 7), questions=1)
+    # Else a third of the samples would be answered by asking which name the passage holds.
+    while len(_near(reading := _passage(rng, source))) < OPTIONS - 1:
+        pass
     right, *wrong = draw_options(rng, source, reading)
     rng.shuffle(wrong)
     return ChoiceSample(reading, (*wrong[:label], right, *wrong[label:]), label)
@@ -234,7 +243,9 @@ def story_samples(split: Split) -> list[StorySample]:
     while len(stories) < len(labels):
         story = draw_story(rng, source, there=True)
         stories[story.key] = story
-    return [StorySample(story, label) for story, label in zip(stories.values(), labels, strict=True)]
+    return [
+        StorySample(story, label) for story, label in zip(stories.values(), labels, strict=True)
+    ]
 
 
 def article_samples(split: Split) -> list[Article]:

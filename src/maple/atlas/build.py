@@ -32,7 +32,7 @@ WORLD_VERSION = 2
 
 _MARK = "ATLAS.json"
 
-_XLSUM_NAMES = {
+XLSUM_NAMES = {
     **{"en": "english", "es": "spanish", "fr": "french", "zh": "chinese_simplified"},
     **{"ja": "japanese", "ar": "arabic", "pt": "portuguese", "ru": "russian", "ko": "korean"},
     **{"fa": "persian", "hi": "hindi", "vi": "vietnamese", "tr": "turkish", "bn": "bengali"},
@@ -146,14 +146,14 @@ def _write_questions(root: Path, speakers: dict[str, Speaker]) -> None:
 
 
 def _squad(readings: list[Reading], speaker: Speaker) -> str:
-    return json.dumps(squad_document(readings, speaker), ensure_ascii=False, indent=1)
+    return json.dumps(squad_document(readings, speaker), ensure_ascii=False)
 
 
 def _write_xlsum(folder: Path, speakers: dict[str, Speaker]) -> None:
     articles = article_samples("test")
     for short, speaker in speakers.items():
         rows = (article_row(article, speaker, n) for n, article in enumerate(articles))
-        _write(folder / f"{_XLSUM_NAMES.get(short, short)}_test.jsonl", map(_json, rows))
+        _write(folder / f"{XLSUM_NAMES.get(short, short)}_test.jsonl", map(_json, rows))
 
 
 def _write_xstorycloze(folder: Path, speakers: dict[str, Speaker]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from maple.atlas.frames import LANGUAGES, RELATIONS
+from maple.atlas.pages import Document, Page
 from maple.atlas.scenes import (
     COMPARED,
     STATEMENT_FRAMES,
@@ -20,15 +21,14 @@ from maple.atlas.scenes import (
     Source,
     Stated,
     Truth,
-    draw_article,
     draw_calendar,
     draw_comparison,
     draw_reading,
-    draw_story,
     journey_frames,
 )
 from maple.atlas.speaker import Part, Speaker, load_speaker
-from maple.atlas.world import VALUE_KIND, SUBJECT_KIND, Pairing, Split, load_world
+from maple.atlas.stories import draw_article, draw_story
+from maple.atlas.world import SUBJECT_KIND, VALUE_KIND, Pairing, Split, load_world
 
 CLASS_WEIGHTS: Mapping[int, float] = {5: 1.0, 4: 0.4, 3: 0.16, 2: 0.06, 1: 0.025, 0: 0.0}
 """Documents of a language relative to one of class 5; class 0 is absent."""
@@ -98,44 +98,6 @@ _MARK_FIRST = ("\n{w}: {h}", " {w}, {h}")
 
 
 @dataclass(frozen=True)
-class Document:
-    """A document and its language.
-
-    A random pairing cannot be foreseen, so most of a passage teaches nothing but its frames. The
-    spans are what the text before them determines: answers, marks, repetitions.
-    """
-
-    language: str
-    text: str
-    spans: tuple[tuple[int, int], ...]
-    """Half-open ranges of characters, in order and apart."""
-
-
-class Page:
-    """A text in the making that remembers which parts were to be foreseen."""
-
-    def __init__(self, text: str = "") -> None:
-        self.text = text
-        self.spans: list[tuple[int, int]] = []
-
-    def add(self, text: str, *, foreseen: bool = False) -> "Page":
-        """Appends text. A line's end after a foreseen part is foreseen too: the answer stops."""
-        start, end = len(self.text), len(self.text) + len(text)
-        if foreseen and text:
-            self.spans.append((start, end))
-        elif text.startswith("\n") and self.spans and self.spans[-1][1] == start:
-            self.spans[-1] = (self.spans[-1][0], start + 1)
-        self.text += text
-        return self
-
-    def lay(self, layout: str, parts: Mapping[str, str], *, foreseen: str) -> None:
-        """Appends a layout with its parts filled in; what follows the foreseen part is so too."""
-        before, _, after = layout.partition(f"{{{foreseen}}}")
-        self.add(_filled(before, parts))
-        self.add(parts[foreseen] + _filled(after, parts), foreseen=True)
-
-
-@dataclass(frozen=True)
 class Scribe:
     """Writes documents of one language."""
 
@@ -157,14 +119,13 @@ class Scribe:
         for asked in reading.questions:
             pairing = reading.passage[asked.sentence].pairing
             question = self.speaker.question(pairing, asked.frame, asked.part)
-            page.lay(layout, self._parts(q=question, a=self._name(pairing, asked.part)), foreseen="a")
+            parts = self._parts(q=question, a=self._name(pairing, asked.part))
+            page.lay(layout, parts, foreseen="a")
         return page
 
     def choice(self) -> Page:
         """A passage, a question, names to choose from, and the right one again."""
-        reading = draw_reading(
-            self.rng, self.source, sentences=self.rng.randint(2, 5), questions=1
-        )
+        reading = draw_reading(self.rng, self.source, sentences=self.rng.randint(2, 5), questions=1)
         asked = reading.questions[0]
         pairing = reading.passage[asked.sentence].pairing
         right = self._name(pairing, asked.part)
@@ -192,9 +153,7 @@ class Scribe:
 
     def comparison(self) -> Page:
         """A premise, then statements about it, each with a mark before or after it."""
-        comparison = (
-            self._same() if self.rng.random() < self.ease else self._compared()
-        )
+        comparison = self._same() if self.rng.random() < self.ease else self._compared()
         labels: list[Label] = list(comparison.hypotheses)
         self.rng.shuffle(labels)
         page = Page(self.speaker.join([s.say(self.speaker) for s in comparison.premise]))
@@ -222,9 +181,7 @@ class Scribe:
         """A passage or a list of names, twice: the easiest form of copying."""
         if self.rng.random() < 0.5:
             text = self._passage(
-                draw_reading(
-                    self.rng, self.source, sentences=self.rng.randrange(1, 4), questions=0
-                )
+                draw_reading(self.rng, self.source, sentences=self.rng.randrange(1, 4), questions=0)
             )
         else:
             names = self.speaker.names.kinds[self.rng.choice(("territory", "currency", "city"))]
@@ -391,12 +348,6 @@ def language_shares() -> dict[str, float]:
     }
     total = sum(weights.values())
     return {code: weight / total for code, weight in weights.items() if weight}
-
-
-def _filled(layout: str, parts: Mapping[str, str]) -> str:
-    for name, text in parts.items():
-        layout = layout.replace(f"{{{name}}}", text)
-    return layout
 
 
 def _language(rng: random.Random) -> str:

@@ -87,8 +87,8 @@ class LanguageFrames:
     comma: str
     """Separator of a list."""
     date_form: str
-    """CLDR's form of days and months that is nominative: `format`, or `stand-alone` in Finnish, Greek,
-    Persian and Russian.
+    """CLDR's form of days and months that is nominative: `format`, or `stand-alone` in Finnish,
+    Greek, Persian and Russian.
     """
     city_prefix: str
     """Word for "city" that CLDR puts before some cities and our frames say themselves; mostly

@@ -51,7 +51,8 @@ def load_names() -> NameTables:
         kinds=kinds,
         days=days,
         months={
-            code: _ordered(_form(table["months"], code), range(1, 13)) for code, table in raw.items()
+            code: _ordered(_form(table["months"], code), range(1, 13))
+            for code, table in raw.items()
         },
     )
 

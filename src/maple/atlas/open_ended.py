@@ -14,11 +14,11 @@ from maple.atlas.scenes import (
     STATEMENT_FRAMES,
     Source,
     Stated,
-    draw_article,
     draw_journey,
     draw_reading,
 )
 from maple.atlas.speaker import Speaker, load_speaker
+from maple.atlas.stories import draw_article
 from maple.atlas.world import Pairing
 
 INSTRUCTIONS = 160
@@ -59,10 +59,14 @@ class _Writer:
             f"{self._say(article.sentences)}\nI am going to {country}. "
             "Which language will I hear and which money will I need?"
         )
-        return text, f"You will hear {language} and pay with the {currency}.", [
-            [language],
-            [currency],
-        ]
+        return (
+            text,
+            f"You will hear {language} and pay with the {currency}.",
+            [
+                [language],
+                [currency],
+            ],
+        )
 
     def rephrase(self) -> tuple[str, str, Checks]:
         """A sentence to be said in other words; both names must stay."""

@@ -3,21 +3,25 @@
 A row is one whole document, `<bos> text <eos>`: cut elsewhere, an answer would lose its passage.
 """
 
+import contextlib
+import ctypes
 import json
 import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from maple.atlas.corpus import Document, documents
+from maple.atlas.corpus import documents
 from maple.atlas.frames import LANGUAGES
+from maple.atlas.pages import Document
 from maple.atlas.probes import Prober, bits_per_character, probe
 from maple.atlas.start import lay_circuit
 from maple.atlas.tokenizer import train_tokenizer
+from maple.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +41,8 @@ _PROBE_SAMPLES = 24
 
 
 STEPS_PER_MINUTE = 100
-"""What one core of the machine of `docs/atlas.md` does: minutes mean steps, so that a run of so many
-minutes is the same run everywhere.
+"""What one core of the machine of `docs/atlas.md` does: minutes mean steps, so that a run of so
+many minutes is the same run everywhere.
 """
 
 Architecture = Literal["llama", "qwen3"]
@@ -63,6 +67,8 @@ class Recipe:
     """Steps between two probes."""
     probe_samples: int = 60
     """Samples a skill and language in the last probe; 0 measures nothing."""
+    probe_languages: tuple[str, ...] = LANGUAGES
+    """Languages of the last probe."""
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -70,6 +76,36 @@ RECIPES: Mapping[str, Recipe] = {
     "atlas-qwen": Recipe(architecture="qwen3", seed=1, vocabulary=4096),
 }
 """The shipped bases, by their names in study files."""
+
+
+def chosen_recipe(
+    name: str, *, minutes: float | None = None, steps: int | None = None, seed: int | None = None
+) -> Recipe:
+    """Returns the recipe of a shipped base, shortened and reseeded where asked; a shortened run is
+    probed in a few languages only.
+
+    Args:
+        name: A name of `RECIPES`.
+        minutes: Length at `STEPS_PER_MINUTE`.
+        steps: Length in optimiser steps.
+        seed: Chooses documents and first weights.
+
+    Raises:
+        UsageError: No such recipe, both lengths given, or a length of no step.
+    """
+    if name not in RECIPES:
+        raise UsageError(unknown_name("base", name, RECIPES))
+    if minutes is not None and steps is not None:
+        raise UsageError("give minutes or steps, not both.")
+    recipe = RECIPES[name]
+    if seed is not None:
+        recipe = replace(recipe, seed=seed)
+    if minutes is None and steps is None:
+        return recipe
+    length = steps if steps is not None else round((minutes or 0) * STEPS_PER_MINUTE)
+    if length < 1:
+        raise UsageError(f"a run of {length} steps trains nothing; ask for more.")
+    return replace(recipe, steps=length, probe_samples=_PROBE_SAMPLES, probe_languages=_PROBED)
 
 
 def train_base(recipe: Recipe, out: Path, report: Report) -> None:
@@ -125,13 +161,12 @@ def make_model(architecture: Architecture, vocabulary: int) -> Any:
         "pad_token_id": 2,
     }
     if architecture == "llama":
-        return LlamaForCausalLM(LlamaConfig(**common, **_sizes(hidden=256, heads=8, inner=640)))
-    return Qwen3ForCausalLM(
-        Qwen3Config(**common, **_sizes(hidden=192, heads=6, inner=512), head_dim=32)
-    )
+        return LlamaForCausalLM(LlamaConfig(**common | _sizes(hidden=256, heads=8, inner=640)))
+    sizes = _sizes(hidden=192, heads=6, inner=512)
+    return Qwen3ForCausalLM(Qwen3Config(**common | sizes, head_dim=32))
 
 
-def _sizes(*, hidden: int, heads: int, inner: int) -> dict[str, int]:
+def _sizes(*, hidden: int, heads: int, inner: int) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
         "intermediate_size": inner,
@@ -169,6 +204,7 @@ class _Trainer:
                     }
                 )
                 self.losses.clear()
+                _return_memory()
             if (step + 1) % self.recipe.probe_steps == 0 and step + 1 < self.recipe.steps:
                 self.model.save_pretrained(self.out)
                 self._probe(self.model, _PROBE_SAMPLES, _PROBED)
@@ -183,10 +219,8 @@ class _Trainer:
             hidden = self.model.model(input_ids=batch.tokens).last_hidden_state
             # Logits only where something is to be learned: two thirds of the positions have none.
             logits = self.model.lm_head(hidden[:, :-1][batch.learned])
-        loss = torch.nn.functional.cross_entropy(
-            logits.float(), batch.tokens[:, 1:][batch.learned]
-        )
-        loss.backward()
+        loss = torch.nn.functional.cross_entropy(logits.float(), batch.tokens[:, 1:][batch.learned])
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -209,11 +243,25 @@ class _Trainer:
         if not self.recipe.probe_samples:
             return
         # Scored as it is stored: in bf16.
-        self._probe(self.model, self.recipe.probe_samples, LANGUAGES)
-        bits = bits_per_character(Prober(self.model, self.tokenizer))
+        self._probe(self.model, self.recipe.probe_samples, self.recipe.probe_languages)
+        prober = Prober(self.model, self.tokenizer)
+        bits = bits_per_character(prober, self.recipe.probe_languages)
         self.write(
-            {"tokens": self.tokens, "learned": self.learned, "seconds": round(seconds, 1), "bits_per_character": bits}
+            {
+                "tokens": self.tokens,
+                "learned": self.learned,
+                "seconds": round(seconds, 1),
+                "bits_per_character": bits,
+            }
         )
+
+
+def _return_memory() -> None:
+    """Gives freed memory back: batches of ever new shapes leave glibc's heap in pieces, 5 GB of
+    them after a thousand steps.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _optimizer(model: "torch.nn.Module") -> "torch.optim.Optimizer":
@@ -279,9 +327,7 @@ def _encoded(tokenizer: Any, pool: list[Document], rng: random.Random) -> Iterat
         yield _Encoded([*ids, tokenizer.eos_token_id], [*flags[1:], True])
 
 
-def _flags(
-    offsets: Sequence[tuple[int, int]], spans: tuple[tuple[int, int], ...]
-) -> list[bool]:
+def _flags(offsets: Sequence[tuple[int, int]], spans: tuple[tuple[int, int], ...]) -> list[bool]:
     """Returns whether each token ends in a span: a space before a name belongs to its token."""
     flags = []
     place = 0

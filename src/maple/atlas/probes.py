@@ -112,9 +112,11 @@ def probe(
     }
 
 
-def bits_per_character(prober: Prober, characters: int = 12_000) -> dict[str, float]:
+def bits_per_character(
+    prober: Prober, languages: Sequence[str] = LANGUAGES, characters: int = 12_000
+) -> dict[str, float]:
     """Returns each language's bits per character on corpus documents that training never saw."""
-    return {code: _bits(prober, _unseen(code, characters)) for code in LANGUAGES}
+    return {code: _bits(prober, _unseen(code, characters)) for code in languages}
 
 
 def _unseen(code: str, characters: int) -> list[str]:

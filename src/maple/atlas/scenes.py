@@ -1,5 +1,4 @@
-"""Language-free outlines of passages, comparisons, journeys, stories and articles, which every
-language then says.
+"""Language-free outlines of passages, comparisons and journeys, which every language then says.
 
 Benchmarks, instructions and pre-training text all start from these outlines; they differ in the
 split they draw from and in the wording around them.
@@ -48,7 +47,7 @@ class Source:
 
     def subjects(self, relation: str) -> tuple[str, ...]:
         """Returns the subjects that may appear under a relation."""
-        return tuple(s for split in self.splits for s in self.world.subjects[split][relation])
+        return self.world.among(self.splits, relation)
 
     def values(self, relation: str) -> tuple[str, ...]:
         """Returns the values that may appear under a relation."""
@@ -278,8 +277,8 @@ def draw_journey(rng: random.Random, source: Source, direction: Direction, *, tw
     return Journey(
         direction,
         _tell(told, premise, first),
-        _say(choice, first),
-        _say(choice, other),
+        tell_travel(choice, first),
+        tell_travel(choice, other),
         (direction, first, second, tuple(told)),
     )
 
@@ -302,99 +301,9 @@ def _tell(told: list[Stated], frame: str, pairing: Pairing) -> Callable[[Speaker
     )
 
 
-def _say(frame: str, pairing: Pairing) -> Callable[[Speaker], str]:
+def tell_travel(frame: str, pairing: Pairing) -> Callable[[Speaker], str]:
+    """Returns a sentence about our journey that says itself in any language."""
     return lambda speaker: speaker.travel(frame, pairing)
-
-
-@dataclass(frozen=True)
-class Story:
-    """Four sentences and two endings; each part says itself in any language."""
-
-    sentences: tuple[Callable[[Speaker], str], ...]
-    right: Callable[[Speaker], str]
-    wrong: Callable[[Speaker], str]
-    key: tuple[object, ...]
-    """Equal for two stories that say the same."""
-
-
-def draw_story(rng: random.Random, source: Source, *, there: bool = False) -> Story:
-    """Draws a story: a day, what holds in two countries, and a journey to one of them.
-
-    Both endings' words stand in the story, so that overlap of words tells nothing. With `there`, an
-    ending names the country, or is a country: "We pay with the Euro" may end many a story, while
-    "In Kenya we pay with the Euro" states a pairing, which a split keeps to itself.
-    """
-    endings = _ENDINGS_THERE if there else _ENDINGS
-    relation = rng.choice(tuple(endings))
-    first, second = source.draw_rivals(rng, relation, rng.choice(("first", "crossed", "none")))
-    told = [Stated(first, rng.randrange(STATEMENT_FRAMES))]
-    told.append(Stated(second, rng.randrange(STATEMENT_FRAMES)))
-    rng.shuffle(told)
-    calendar = rng.choice(("day", "month"))
-    today = rng.randrange(7 if calendar == "day" else 12)
-    go, end = ("visit" if relation == "city" else "go"), endings[relation]
-    other = Pairing(relation, first.subject, second.value) if there else second
-    return Story(
-        (_date(calendar, "this", today), *map(_state, told), _say(go, first)),
-        _say(end, first),
-        _say(end, other),
-        (first, second, tuple(told), calendar, today),
-    )
-
-
-_ENDINGS = {
-    "currency": "pay",
-    "language": "hear",
-    "city": "reach_country",
-    "region": "reach_region",
-}
-_ENDINGS_THERE = {"currency": "pay_there", "language": "hear_there", "city": "reach_country"}
-
-
-def _state(stated: Stated) -> Callable[[Speaker], str]:
-    return lambda speaker: stated.say(speaker)
-
-
-@dataclass(frozen=True)
-class Article:
-    """Sentences about one country, with others about another, and what its headline names."""
-
-    sentences: tuple[Stated, ...]
-    country: str
-    region: str
-    language: str
-    currency: str
-
-    def headline(self, speaker: Speaker) -> str:
-        """Returns the headline, without a stop."""
-        return speaker.headline(self.country, self.region, self.language, self.currency)
-
-
-def draw_article(rng: random.Random, source: Source, *, asides: int) -> Article:
-    """Draws an article: the region, language and currency of a country in any order, and asides.
-
-    An aside is about the same country under another relation, or about another country.
-    """
-    country, other = rng.sample(source.subjects("currency"), 2)
-    facts = {name: source.draw(rng, name, country) for name in ("region", "language", "currency")}
-    told = list(facts.values())
-    for place in range(asides):
-        relation, subject = (
-            (rng.choice(("spoken", "week")), country) if place % 2 else (rng.choice(COUNTRY), other)
-        )
-        said = {(p.relation, p.subject) for p in told}
-        if (relation, subject) not in said:
-            told.append(source.draw(rng, relation, subject))
-    rng.shuffle(told)
-    return Article(
-        tuple(Stated(pairing, rng.randrange(STATEMENT_FRAMES)) for pairing in told),
-        country,
-        **{name: pairing.value for name, pairing in facts.items()},
-    )
-
-
-COUNTRY = ("currency", "language", "region")
-"""Relations that a headline names."""
 
 
 def draw_calendar(rng: random.Random, splits: tuple[Split, ...], direction: Direction) -> Journey:
@@ -406,12 +315,13 @@ def draw_calendar(rng: random.Random, splits: tuple[Split, ...], direction: Dire
     known = order_split(calendar, "train") if splits == ("train",) else range(length)
     wrong = rng.choice([p for p in known if (position - p) % length > 1])
     key = (direction, calendar, position, wrong)
-    today = _date(calendar, "this", position)
-    tomorrow = _date(calendar, "next", position + 1)
+    today = tell_date(calendar, "this", position)
+    tomorrow = tell_date(calendar, "next", position + 1)
     if direction == "effect":
-        return Journey(direction, today, tomorrow, _date(calendar, "next", wrong + 1), key)
-    return Journey(direction, tomorrow, today, _date(calendar, "this", wrong), key)
+        return Journey(direction, today, tomorrow, tell_date(calendar, "next", wrong + 1), key)
+    return Journey(direction, tomorrow, today, tell_date(calendar, "this", wrong), key)
 
 
-def _date(calendar: str, frame: str, position: int) -> Callable[[Speaker], str]:
+def tell_date(calendar: str, frame: str, position: int) -> Callable[[Speaker], str]:
+    """Returns a sentence about a day or month that says itself in any language."""
     return lambda speaker: speaker.order(calendar, frame, position=position, successor=position)

@@ -56,9 +56,7 @@ def train_tokenizer(out: Path, *, vocabulary: int, documents_read: int, seed: in
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.ByteLevel(), decoders.Replace("\n ", "\n")]
-    )
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("\n ", "\n")])
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[AddedToken(token, special=True) for token in (BOS, EOS, PAD)],

@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from os.path import commonprefix
+from itertools import takewhile
 
 from maple.atlas.frames import LanguageFrames, load_frames
 from maple.atlas.speaker import Speaker
@@ -73,9 +73,7 @@ def translator(speaker: Speaker, row: int) -> Speaker:
     return Translator(speaker.frames, speaker.names, rng)
 
 
-def _bend(
-    rng: random.Random, words: list[str], forms: Mapping[str, tuple[str, ...]]
-) -> list[str]:
+def _bend(rng: random.Random, words: list[str], forms: Mapping[str, tuple[str, ...]]) -> list[str]:
     places = [place for place, word in enumerate(words) if forms.get(word)]
     if not places:
         return words
@@ -96,7 +94,8 @@ def related_forms(code: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def _are_related(first: str, second: str) -> bool:
-    stem = len(commonprefix([first, second]))
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    stem = sum(1 for _ in shared)
     return stem >= _SHORTEST_STEM and stem >= 0.6 * max(len(first), len(second))
 
 

@@ -10,7 +10,7 @@ import pickle
 import random
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -46,7 +46,7 @@ VALUE_KIND = {
 _HELD_OUT_ONE_IN = 4
 _HIGH_ONLY_ONE_IN = 3
 _FEWEST_SPEAKERS = 3.0
-"""Percent of a territory's people who must speak a language for it to be said to be spoken there."""
+"""Percent of a territory's people who must speak a language that is said to be spoken there."""
 _LATIN_LANGUAGES = 24
 _DAY_SPLITS: Mapping[Split, tuple[int, ...]] = {
     "train": (0, 1, 3, 5),
@@ -80,6 +80,16 @@ class World:
     """Relation -> the values in use."""
     subjects: Mapping[Split, Mapping[str, tuple[str, ...]]]
     """Split -> relation -> subjects."""
+    _among: dict[tuple[tuple[Split, ...], str], tuple[str, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def among(self, splits: tuple[Split, ...], relation: str) -> tuple[str, ...]:
+        """Returns the subjects of a relation in any of the splits."""
+        key = (splits, relation)
+        if key not in self._among:
+            self._among[key] = tuple(s for split in splits for s in self.subjects[split][relation])
+        return self._among[key]
 
     def is_held_out(self, pairing: Pairing) -> bool:
         """Returns whether only benchmarks may state this pairing."""
@@ -89,8 +99,8 @@ class World:
         return zlib.crc32(name.encode()) % _HELD_OUT_ONE_IN == 0
 
     def is_high_only(self, pairing: Pairing) -> bool:
-        """Returns whether only text in languages of classes 4 and 5 states this fact; False for what
-        is no fact of the train split.
+        """Returns whether only text in languages of classes 4 and 5 states this fact; False for
+        what is no fact of the train split.
         """
         if (
             self.facts[pairing.relation].get(pairing.subject) != pairing.value
@@ -118,13 +128,12 @@ def load_world() -> World:
     names = load_names()
     facts = _facts(names)
     halves = _split_subjects(facts)
+    values = {relation: tuple(sorted(set(table.values()))) for relation, table in facts.items()}
     return World(
         names=names,
         facts=facts,
-        values={
-            relation: tuple(sorted(set(table.values()) if relation != "week" else names.kinds["day"]))
-            for relation, table in facts.items()
-        },
+        # Weeks begin on four of the days; a pairing may say any.
+        values={**values, "week": tuple(sorted(names.kinds["day"]))},
         subjects={
             split: {
                 relation: tuple(

@@ -52,6 +52,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
+        # Sums are added in another order by another number of threads.
+        "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "versions": {name: _version(name) for name in _RECORDED},
         "git": _git_state(),

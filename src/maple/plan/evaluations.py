@@ -45,8 +45,8 @@ def choose_evaluations(study: StudySpec, files: Files) -> tuple[list[Evaluation]
     settings = study.evaluate
     for name in dict.fromkeys(settings.tasks):
         task = load_task(name)
-        for code in _wanted(settings, task, study.data):
-            reason = _why_not(task, code, study, files)
+        for code in _wanted(settings, name, task, study.data):
+            reason = _why_not(name, code, study, files)
             if reason is None:
                 chosen.append(Evaluation(task=name, language=code))
             else:
@@ -56,20 +56,21 @@ def choose_evaluations(study: StudySpec, files: Files) -> tuple[list[Evaluation]
     return chosen, missing
 
 
-def task_languages(task: Task, data: str) -> tuple[str, ...]:
+def task_languages(name: str, task: Task, data: str) -> tuple[str, ...]:
     """Canonical codes a task has: upstream's, or those of the embedded world."""
-    return atlas.LANGUAGES if data == "atlas" else tuple(task.info.languages)
+    return atlas.task_languages(name) if data == "atlas" else tuple(task.info.languages)
 
 
-def _wanted(settings: EvaluateSettings, task: Task, data: str) -> Iterable[str]:
+def _wanted(settings: EvaluateSettings, name: str, task: Task, data: str) -> Iterable[str]:
     if settings.languages == "all":
-        return task_languages(task, data)
+        return task_languages(name, task, data)
     # Two aliases may name one language.
     return dict.fromkeys(languages.find(alias).code for alias in settings.languages)
 
 
-def _why_not(task: Task, code: str, study: StudySpec, files: Files) -> str | None:
-    if code not in task_languages(task, study.data):
+def _why_not(name: str, code: str, study: StudySpec, files: Files) -> str | None:
+    task = load_task(name)
+    if code not in task_languages(name, task, study.data):
         return "the benchmark has no such language"
     if files.directory is None:
         return None
@@ -87,7 +88,7 @@ def _english(
     for name in dict.fromkeys(study.evaluate.english):
         if any(e.task == name and e.language == ENGLISH for e in chosen):
             continue
-        reason = _why_not(load_task(name), ENGLISH, study, files)
+        reason = _why_not(name, ENGLISH, study, files)
         if reason is None:
             added.append(Evaluation(task=name, language=ENGLISH, english_only=True))
         else:

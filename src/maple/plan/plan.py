@@ -31,6 +31,11 @@ class Cohort:
     quantization: str
     cells: tuple[Cell, ...]
 
+    @property
+    def title(self) -> str:
+        """Base, bits and the number of runs, in words."""
+        return f"{self.model} · {self.quantization}: {len(self.cells)} runs"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:

@@ -31,7 +31,7 @@ class Resolver:
         """What was left out, in words, for the plan to print."""
 
     def model(self, model: ModelRef) -> ModelRef:
-        """The model with its commit (Hub), content hash (local, atlas-base), or as it was."""
+        """The model with its commit (Hub), content hash (local, Atlas), or as it was."""
         path = self.model_directory(model)
         if path is not None:
             return model.model_copy(update={"revision": directory_fingerprint(path)})
@@ -40,9 +40,9 @@ class Resolver:
         return model.model_copy(update={"revision": locked or model.revision})
 
     def model_directory(self, model: ModelRef) -> Path | None:
-        """The directory of a local model or of atlas-base; None for a Hub repository."""
-        if model.name == atlas.BASE_NAME:
-            return atlas.base_model_path()
+        """The directory of a local model or of a shipped one; None for a Hub repository."""
+        if model.name in atlas.BASES:
+            return atlas.base_model_path(model.name)
         path = Path(model.name).expanduser()
         return path if (path / "config.json").is_file() else None
 

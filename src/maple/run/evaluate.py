@@ -17,8 +17,9 @@ from maple.evaluate.prepare import TaskRequest
 from maple.files import Files
 from maple.plan import Evaluation, Resolver
 from maple.run.adapters import check_match, detach, load_alive, read_card, refuse
+from maple.run.cohort import attempt, load_model, prepare_tasks
 from maple.run.context import CohortContext
-from maple.run.local import StudyOutcome, attempt, load_model, prepare_tasks
+from maple.run.local import StudyOutcome
 from maple.run.progress import Progress
 from maple.run.scoring import score_model
 from maple.store.write import StoreWriter, open_for_writing, sha256_of_directory
@@ -68,12 +69,13 @@ def evaluate_models(
         base = load_model(model, quantization, files)
         context = _context(request, base, files, store, progress)
         environment = describe_machine(base.device)
-        failures: list[tuple[str, str]] = []
+        tried = []
         for index, run in enumerate(runs):
             progress.say(run.label)
             store.begin_run(run, environment)
             subject = cards[index] if cards else None
-            failures += attempt(run, partial(_score, run, subject, context), store, progress)
+            tried.append(attempt(run, partial(_score, run, subject, context), store, progress))
+    failures = [failure for failure in tried if failure is not None]
     return StudyOutcome(out, len(runs) - len(failures), tuple(failures))
 
 

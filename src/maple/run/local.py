@@ -1,32 +1,20 @@
-"""Runs a whole study on this machine: cohort by cohort, every base loaded once."""
+"""Runs a whole study on this machine: in this process, or dealt to several."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maple.base import LoadedBase, describe_machine, load_base, select_device
-from maple.errors import StoreError
-from maple.evaluate import PreparedTask, prepare_task
-from maple.evaluate.encode import Encoder
-from maple.evaluate.prepare import TaskRequest
 from maple.files import Files
-from maple.plan import Cohort, Plan, Resolver, make_plan
-from maple.run.cell import run_cell
-from maple.run.context import CohortContext
+from maple.plan import Cohort, Plan, make_plan
+from maple.run.cohort import Failure, StudyJob, Workplace
 from maple.run.fetch import fetch_study
 from maple.run.progress import Progress
-from maple.run.scoring import is_complete
+from maple.run.workers import choose_workers, deal_runs
 from maple.store.write import StoreWriter, open_for_writing
-from maple.study import ModelRef, RunSpec
 from maple.study.file import StudySpec
-
-EVALUATION_TOKENS = 8192
-"""Padded tokens of one forward pass while scoring."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +23,7 @@ class StudyOutcome:
 
     out: Path
     n_done: int
-    failures: tuple[tuple[str, str], ...]
+    failures: tuple[Failure, ...]
 
 
 def run_study(
@@ -44,6 +32,7 @@ def run_study(
     out: Path,
     *,
     limit: int | None = None,
+    workers: int = 0,
     progress: Progress,
 ) -> StudyOutcome:
     """Trains and scores every cell of a study that is not stored yet.
@@ -53,6 +42,8 @@ def run_study(
         files: where data comes from; its lock pins what the Hub gives.
         out: the store; made when it does not exist.
         limit: samples per task and language; overrides the study's own.
+        workers: processes that do runs, each with its share of the cores; 0 chooses
+            (``choose_workers``), 1 does them here.
         progress: where to show what happens.
 
     Returns:
@@ -63,16 +54,40 @@ def run_study(
     """
     fetch_study(study, files, progress)
     plan = make_plan(study, files)
-    wanted = limit or study.evaluate.limit
-    failures: list[tuple[str, str]] = []
-    n_done = 0
+    job = StudyJob(plan, files, limit or study.evaluate.limit)
     with open_for_writing(out) as store, progress:
-        store.write_study(study_content(plan, wanted))
-        for cohort in plan.cohorts():
-            done, failed = _run_cohort(cohort, plan, files, store, limit=wanted, progress=progress)
-            n_done += done
-            failures += failed
-    return StudyOutcome(out, n_done, tuple(failures))
+        store.write_study(study_content(plan, job.limit))
+        left = _left(job, store, progress)
+        count = choose_workers(workers, plan, [cell.run for c in left for cell in c.cells])
+        if count > 1:
+            failures = deal_runs(job, left, store, progress, count)
+        else:
+            failures = _do_runs(job, left, store, progress)
+    return StudyOutcome(out, len(plan.cells) - len(failures), tuple(failures))
+
+
+def _left(job: StudyJob, store: StoreWriter, progress: Progress) -> list[Cohort]:
+    """The cohorts that something is left to do for."""
+    left = []
+    for cohort in job.plan.cohorts():
+        if job.is_stored(cohort, store):
+            progress.say(f"{cohort.title}, stored already")
+        else:
+            left.append(cohort)
+    return left
+
+
+def _do_runs(
+    job: StudyJob, cohorts: Sequence[Cohort], store: StoreWriter, progress: Progress
+) -> list[Failure]:
+    workplace = Workplace(job, store, progress)
+    failures = []
+    for cohort in cohorts:
+        progress.say(cohort.title)
+        for number, cell in enumerate(cohort.cells, start=1):
+            title = f"[{number}/{len(cohort.cells)}] {cell.run.label} ({cell.run.id})"
+            failures.append(workplace.do(cell.run, cohort, title))
+    return [failure for failure in failures if failure is not None]
 
 
 def study_content(plan: Plan, limit: int | None) -> dict[str, Any]:
@@ -87,109 +102,3 @@ def study_content(plan: Plan, limit: int | None) -> dict[str, Any]:
         "prompt": plan.prompt().model_dump(mode="json"),
         "limit": limit,
     }
-
-
-def load_model(model: ModelRef, quantization: str, files: Files) -> LoadedBase:
-    """Loads a base by reference: a directory, atlas-base, or the Hub at its locked commit."""
-    directory = Resolver(files).model_directory(model)
-    source = directory or files.hub.snapshot(model.name, model.revision)
-    return load_base(
-        str(source),
-        quantization=quantization,
-        device=select_device(),
-        name=None if directory else model.name,
-        family=model.family,
-    )
-
-
-def prepare_tasks(
-    wanted: Sequence[TaskRequest], files: Files, encoder: Encoder, max_requests: int | None = None
-) -> list[PreparedTask]:
-    """Words, encodes and batches every task and language once, for all runs of a cohort."""
-    return [
-        prepare_task(
-            request, files, encoder, max_tokens=EVALUATION_TOKENS, max_requests=max_requests
-        )
-        for request in wanted
-    ]
-
-
-def _run_cohort(
-    cohort: Cohort,
-    plan: Plan,
-    files: Files,
-    store: StoreWriter,
-    *,
-    limit: int | None,
-    progress: Progress,
-) -> tuple[int, list[tuple[str, str]]]:
-    runs = [cell.run for cell in cohort.cells]
-    wanted = _task_requests(plan, limit)
-    name = f"{cohort.model} · {cohort.quantization}: {len(runs)} runs"
-    if all(is_complete(run, wanted, plan.prompt(), files, store) for run in runs):
-        progress.say(f"{name}, stored already")
-        return len(runs), []
-    progress.say(name)
-    try:
-        base = load_model(runs[0].model, cohort.quantization, files)
-    except Exception as error:
-        # Every run of the cohort fails with it; other bases and bits go on.
-        return 0, [_fail(run, "load", error, store, progress) for run in runs]
-    context = CohortContext(base=base, files=files, store=store, progress=progress)
-    context.prepared = prepare_tasks(wanted, files, _encoder(base, plan))
-    for run in runs:
-        # All data is read before anything is trained: a broken line ends the study here.
-        if run.mixture is not None and not store.is_run_done(run.id):
-            context.read(run.mixture)
-    environment = describe_machine(base.device)
-    failures: list[tuple[str, str]] = []
-    for number, run in enumerate(runs, start=1):
-        progress.say(f"[{number}/{len(runs)}] {run.label} ({run.id})")
-        store.begin_run(run, environment)
-        failures += attempt(run, partial(run_cell, run, context), store, progress)
-    return len(runs) - len(failures), failures
-
-
-def attempt(
-    run: RunSpec, work: Callable[[], None], store: StoreWriter, progress: Progress
-) -> list[tuple[str, str]]:
-    """Does a run's work; a failure is stored, and returned as its label and error.
-
-    Raises:
-        StoreError: nothing can be stored, so nothing else need be tried.
-    """
-    try:
-        work()
-        store.clear_failure(run.id)
-    except StoreError:
-        raise
-    except Exception as error:
-        # One run's failure is a result of the study: stored, reported, and not the end.
-        return [_fail(run, "run", error, store, progress)]
-    return []
-
-
-def _fail(
-    run: RunSpec, stage: str, error: BaseException, store: StoreWriter, progress: Progress
-) -> tuple[str, str]:
-    store.fail_run(run.id, stage, error, "".join(traceback.format_exception(error)))
-    progress.say(f"  FAILED: {error}")
-    return f"{run.label} ({run.id})", f"{type(error).__name__}: {error}"
-
-
-def _task_requests(plan: Plan, limit: int | None) -> list[TaskRequest]:
-    evaluate = plan.study.evaluate
-    return [
-        TaskRequest(
-            task=e.task,
-            language=e.language,
-            split=evaluate.split,
-            limit=limit,
-            decoding=evaluate.decoding,
-        )
-        for e in plan.evaluations
-    ]
-
-
-def _encoder(base: LoadedBase, plan: Plan) -> Encoder:
-    return Encoder(base.tokenizer, base.family, plan.prompt(), max_length=base.max_length)

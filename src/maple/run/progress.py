@@ -49,7 +49,10 @@ class Progress:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, name: str, total: int, unit: str, *, done: int = 0) -> None:
-        """Starts a step of ``total`` units, ``done`` of which are there already."""
+        """Starts a step of ``total`` units, ``done`` of which are there already.
+
+        Without a unit no rate is shown.
+        """
         self._step = (name, total, unit)
         self._done = done
         self._began = self._said = time.monotonic()
@@ -63,14 +66,15 @@ class Progress:
         """Counts finished units and shows rate and time left."""
         self._done += count
         rate = self._rate()
-        shown = f"{rate:,.1f} {self._step[2]}/s {note}".rstrip()
+        name, total, unit = self._step
+        shown = f"{rate:,.1f} {unit}/s {note}".rstrip() if unit else note
         if self._rich and self._bar is not None:
             self._rich.update(self._bar, completed=self._done, rate=shown)
         elif time.monotonic() - self._said >= LINE_SECONDS:
             self._said = time.monotonic()
-            name, total, unit = self._step
-            left = (total - self._done) / rate if rate > 0 else float("inf")
-            self.say(f"  {name}: {self._done}/{total} {unit}, {shown}, {left:.0f} s left")
+            left = f"{(total - self._done) / rate:.0f} s left" if rate > 0 else ""
+            counted = f"{self._done}/{total} {unit}".rstrip()
+            self.say(f"  {name}: {', '.join(part for part in (counted, shown, left) if part)}")
 
     def end(self, note: str = "") -> float:
         """Ends the step, if one was begun; returns its seconds."""
@@ -83,7 +87,8 @@ class Progress:
             self._rich.remove_task(self._bar)
             self._bar = None
         count = self._done - self._first
-        self.say(f"  {name}: {count} {unit} in {seconds:.1f} s{' · ' if note else ''}{note}")
+        counted = f"{count} {unit}".rstrip()
+        self.say(f"  {name}: {counted} in {seconds:.1f} s{' · ' if note else ''}{note}")
         return seconds
 
     def _rate(self) -> float:

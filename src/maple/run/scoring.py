@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from maple.catalog import load_task
@@ -20,6 +21,7 @@ from maple.study import DecodingSettings, EvalSpec, PromptSettings, RunSpec
 if TYPE_CHECKING:
     from torch import nn
 
+_ANY = "any"
 PART_SECONDS = 2.0
 """Finished batches wait at most this long before they are stored."""
 
@@ -51,24 +53,27 @@ def is_scored(run_id: str, adapter: str, context: CohortContext) -> bool:
     )
 
 
-def is_complete(
-    run: RunSpec,
-    wanted: Sequence[TaskRequest],
-    prompt: PromptSettings,
-    files: Files,
-    store: StoreWriter,
-) -> bool:
-    """Whether nothing is left to do for a run, told without loading its base."""
-    if not store.is_run_done(run.id) or store.has_failed(run.id):
-        return False
-    adapter = adapter_hash(run, store)
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """One task in one language that a complete run has answered, whichever run it is."""
+
+    evaluation: EvalSpec
+    """With ``_ANY`` run and adapter."""
+    limit: int | None
+
+
+def expected_evaluations(
+    wanted: Sequence[TaskRequest], prompt: PromptSettings, files: Files
+) -> list[Expected]:
+    """Tells what will be asked of every run, without any base's tokenizer."""
     ranked = DecodingSettings()
+    found = []
     for request in wanted:
         task = load_task(request.task)
         split = request.split or task.info.split
         spec = EvalSpec(
-            run_id=run.id,
-            adapter=adapter,
+            run_id=_ANY,
+            adapter=_ANY,
             task=request.task,
             task_version=task.info.version,
             language=request.language,
@@ -77,9 +82,16 @@ def is_complete(
             prompt=prompt,
             decoding=request.decoding if _generates(request, prompt, files) else ranked,
         )
-        if not store.covers(spec.id, request.limit):
-            return False
-    return True
+        found.append(Expected(evaluation=spec, limit=request.limit))
+    return found
+
+
+def is_complete(run: RunSpec, expected: Sequence[Expected], store: StoreWriter) -> bool:
+    """Whether nothing is left to do for a run, told without loading its base."""
+    if not store.is_run_done(run.id) or store.has_failed(run.id):
+        return False
+    own = {"run_id": run.id, "adapter": adapter_hash(run, store)}
+    return all(store.covers(e.evaluation.model_copy(update=own).id, e.limit) for e in expected)
 
 
 def _generates(wanted: TaskRequest, prompt: PromptSettings, files: Files) -> bool:

@@ -1,7 +1,7 @@
 """Writes the store: every file under a temporary name, flushed, renamed; ``done`` last.
 
-Only ``maple.run`` imports this module. One process at a time holds a store's lock, so that two
-runs never write the same file; a killed process releases it by dying.
+Only ``maple.run`` imports this module. One ``maple run`` at a time holds a store's lock, so that
+two never write the same file; its workers inherit it, and killed processes release it by dying.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -35,12 +36,27 @@ from maple.records import (
 from maple.store.layout import FORMAT, TEMPORARY, Layout
 from maple.study import EvalSpec, RunSpec
 
+_PATIENCE_SECONDS = 3.0
+"""How long a lock may be held still: the workers of a killed run need a moment to end."""
+
 
 class StoreWriter:
     """The writing half of a store; create it with ``open_for_writing``."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, lock: int | None = None) -> None:
+        """Writes below ``root``.
+
+        Args:
+            root: the store.
+            lock: descriptor of the file that is locked. A process that inherits it holds the
+                lock too, until the last of them has ended.
+        """
         self.layout = Layout(root)
+        self.lock = lock
+
+    def sweep(self) -> None:
+        """Removes what killed workers left half-written; nobody may be writing."""
+        _sweep(self.layout.root)
 
     # ------------------------------------------------------------------------ study
 
@@ -205,7 +221,8 @@ class StoreWriter:
         self._bytes(path, sink.getvalue().to_pybytes())
 
     def _bytes(self, path: Path, content: bytes) -> None:
-        temporary = path.with_name(f"{TEMPORARY}{path.name}")
+        # Two workers may write the same prompts at once: the same bytes, each under its own name.
+        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
         with _disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -233,7 +250,7 @@ def open_for_writing(root: Path) -> Iterator[StoreWriter]:
     with lock:
         _hold(lock.fileno(), root)
         _sweep(root)
-        yield StoreWriter(root)
+        yield StoreWriter(root, lock.fileno())
 
 
 def sha256_of_directory(directory: Path) -> str:
@@ -259,12 +276,12 @@ def sha256_of_directory(directory: Path) -> str:
 
 
 def _hold(descriptor: int, root: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: no advisory lock; the rename is still atomic
+    if os.name == "nt":  # no advisory lock; the rename is still atomic
         return
+    end = time.monotonic() + _PATIENCE_SECONDS
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while not _locks(descriptor, is_last=time.monotonic() > end):
+            time.sleep(0.05)
     except BlockingIOError:
         raise StoreError(
             f"{root} is being written by another maple run. Wait for it, or choose another --out."
@@ -273,6 +290,18 @@ def _hold(descriptor: int, root: Path) -> None:
         raise StoreError(
             f"{root} cannot be locked ({error.strerror}). Choose an --out on a local disk."
         ) from error
+
+
+def _locks(descriptor: int, *, is_last: bool) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if is_last:
+            raise
+        return False
+    return True
 
 
 def _sweep(root: Path) -> None:

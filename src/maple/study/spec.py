@@ -64,9 +64,11 @@ def content_id(value: BaseModel | Mapping[str, Any]) -> str:
 
 
 class ModelRef(Frozen):
-    """A base model: a Hub repository, a local directory or ``atlas-base``."""
+    """A base model: a Hub repository, a local directory, ``atlas-base`` or ``atlas-qwen``."""
 
-    name: str = Field(min_length=1, description="Hub repository, local path, or atlas-base.")
+    name: str = Field(
+        min_length=1, description="Hub repository, local path, atlas-base or atlas-qwen."
+    )
     revision: str | None = Field(None, description="Commit or tag; else resolved into maple.lock.")
     family: str | None = Field(None, description="Catalog entry; else read from the config.")
 

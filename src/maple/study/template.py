@@ -9,7 +9,7 @@ description: Does a higher rank help Swahili and Thai?
 # Where data comes from: hub, atlas (the embedded world), or a directory of release files.
 data: hub
 
-# Base models: Hub repositories, local directories, or atlas-base.
+# Base models: Hub repositories, local directories, atlas-base or atlas-qwen.
 models: [Qwen/Qwen2.5-0.5B]
 
 # Methods; a list of values crosses. `none` is the untouched base, the zero of every comparison.

@@ -1,0 +1,127 @@
+"""A worker: a process that does one run after another as another process orders them.
+
+    parent --(job, root), Order, Order, ..., None--> worker
+    parent <--Ready, Said, Doing, Done, ..., Ended-- worker
+
+It is started by ``maple.run.workers``, and ends at once when its parent does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from rich.console import Console
+
+from maple.errors import MapleError
+from maple.run.cohort import Failure, Workplace
+from maple.run.progress import Progress
+from maple.store.write import StoreWriter
+
+_DOING_SECONDS = 0.5
+"""A worker tells how far it is at most this often."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """To a worker: do this run."""
+
+    run_id: str
+    title: str
+    """What to say when it begins."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """From a worker: it listens."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """From a worker: a line for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Doing:
+    """From a worker: how far it is with what."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """From a worker: the run is finished, or has failed and is stored as failed."""
+
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """From a worker: nothing of the study can go on."""
+
+    error: Exception
+
+
+Message = Ready | Said | Doing | Done | Ended
+
+
+class WorkerProgress(Progress):
+    """Tells the parent instead of the user; a run's own lines carry its label."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self.label = ""
+        self._send = send
+
+    def say(self, text: str) -> None:
+        """Sends one line; an indented one belongs to the run."""
+        indented = text.startswith("  ")
+        self._send(Said(f"  {self.label}: {text.strip()}" if indented else text))
+
+    def advance(self, count: int, note: str = "") -> None:
+        """Counts finished units and, now and then, sends how many there are."""
+        self._done += count
+        if time.monotonic() - self._said >= _DOING_SECONDS:
+            self._said = time.monotonic()
+            name, total, _ = self._step
+            self._send(Doing(f"{name} {self._done}/{total}"))
+
+
+def main(descriptor: int) -> None:
+    """Does what is ordered over a connection until there is no more; does not return."""
+    # As in cli.main: deprecations between the libraries below us.
+    warnings.simplefilter("ignore", FutureWarning)
+    link = Connection(descriptor)
+    # Where the parent is gone there is nobody to tell; the watching thread ends this process.
+    with contextlib.suppress(OSError, EOFError):
+        link.send(Ready())
+        try:
+            _work(link)
+        except EOFError:
+            raise
+        except (MapleError, OSError) as error:
+            link.send(Ended(error))
+        except Exception:
+            link.send(Ended(RuntimeError(f"in a worker:\n{traceback.format_exc()}")))
+    os._exit(0)
+
+
+def _work(link: Connection) -> None:
+    job, root = link.recv()
+    progress = WorkerProgress(link.send)
+    # The lock is inherited: this process holds it as long as it lives.
+    workplace = Workplace(job, StoreWriter(root), progress)
+    places = {c.run.id: (c.run, cohort) for cohort in job.plan.cohorts() for c in cohort.cells}
+    while (order := link.recv()) is not None:
+        run, cohort = places[order.run_id]
+        progress.label = run.label
+        link.send(Done(workplace.do(run, cohort, order.title)))

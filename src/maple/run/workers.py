@@ -1,0 +1,320 @@
+"""Deals the runs of a study to worker processes on this machine.
+
+    pending runs, by cohort --Order--> worker 1: base A, one run after another --> the store
+                            --Order--> worker 2: base B, ...                   --> the store
+
+Each run is done by one worker from training to scores, so nothing that is stored depends on how
+many there are. The lock of the store is theirs too, until the last of them has ended; the parent's
+end of a pipe that they all watch closes when it dies, however it dies, and they end with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+
+from maple.base import select_device
+from maple.errors import UsageError, WorkerError
+from maple.plan import Cohort, Plan
+from maple.run.cohort import Failure, StudyJob, fail
+from maple.run.progress import Progress
+from maple.run.worker import Doing, Done, Ended, Message, Order, Said
+from maple.store.write import StoreWriter
+from maple.study import RunSpec
+
+TINY_PARAMETERS = 50_000_000
+"""Bases below it are done sooner one on each core than one after another on all of them."""
+MOST_WORKERS = 4
+"""Chosen unasked: each holds its own libraries and base, some 0.6 GB."""
+_END_SECONDS = 10.0
+
+_BOOT = """
+import os, sys, threading
+
+def end_with_parent(pipe):
+    os.read(pipe, 1)  # nothing is ever written: it returns when the parent is gone
+    os._exit(1)
+
+threading.Thread(target=end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
+sys.path[:] = sys.argv[3:]
+from maple.run.worker import main
+main(int(sys.argv[2]))
+"""
+"""Watches before it imports: the imports take seconds, and the lock is held from the start."""
+
+
+def choose_workers(asked: int, plan: Plan, runs: Sequence[RunSpec]) -> int:
+    """How many processes do these runs.
+
+    Args:
+        asked: as many, or one for each run where there are fewer; 0: several where every base
+            is tiny and on the CPU, since its products are too small to be shared by cores.
+        plan: knows the sizes of the bases.
+        runs: what is left to do.
+
+    Raises:
+        UsageError: several are asked for on Windows.
+    """
+    if asked > 1 and os.name == "nt":
+        raise UsageError("workers need descriptors that are inherited, which Windows lacks: use 1.")
+    if asked or not runs or os.name == "nt":
+        return max(1, min(asked, len(runs)))
+    sizes = [plan.estimates[run.id].total_parameters for run in runs]
+    if not all(size is not None and size < TINY_PARAMETERS for size in sizes):
+        return 1
+    return min(_cores(), len(runs), MOST_WORKERS) if select_device().type == "cpu" else 1
+
+
+def deal_runs(
+    job: StudyJob, cohorts: Sequence[Cohort], store: StoreWriter, progress: Progress, count: int
+) -> list[Failure]:
+    """Does every run of the cohorts in ``count`` workers.
+
+    Returns:
+        The failed runs in the plan's order; one whose worker died is among them.
+
+    Raises:
+        MapleError: nothing can go on: broken data, a full disk, a worker that does not start.
+    """
+    threads = _threads(count)
+    progress.say(f"{count} workers, {threads} thread{'s' * (threads > 1)} each")
+    with _lifeline() as life:
+        crew = _Crew(job, cohorts, store, progress)
+        try:
+            return crew.work(count, _Start(life, store.lock, threads))
+        finally:
+            # Closed before it is waited for: that is how a worker knows.
+            life.close()
+            crew.bury()
+            store.sweep()
+
+
+@dataclass(frozen=True)
+class _Task:
+    run: RunSpec
+    cohort: int
+    number: int
+    """Its place in the study, from 1, as it is shown."""
+
+
+class _Life:
+    """The pipe whose closing ends the workers."""
+
+    def __init__(self) -> None:
+        self.watched, self._held = os.pipe()
+
+    def close(self) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+            os.close(self.watched)
+        self._held = -1
+
+
+@contextlib.contextmanager
+def _lifeline() -> Iterator[_Life]:
+    life = _Life()
+    try:
+        yield life
+    finally:
+        life.close()
+
+
+@dataclass(frozen=True)
+class _Start:
+    life: _Life
+    lock: int | None
+    threads: int
+
+
+class _Worker:
+    """One worker process, as its parent sees it."""
+
+    def __init__(self, start: _Start) -> None:
+        self.link, theirs = Pipe()
+        self.task: _Task | None = None
+        self.cohort: int | None = None
+        self.doing = ""
+        self.is_dismissed = False
+        descriptors = (start.life.watched, theirs.fileno())
+        given = [*descriptors, *([] if start.lock is None else [start.lock])]
+        arguments = [str(d) for d in descriptors] + sys.path
+        threads = {"OMP_NUM_THREADS": str(start.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        # A Ctrl-C goes to every process of the terminal; the parent alone answers it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _BOOT, *arguments],
+                env={**os.environ, **threads},
+                stdin=subprocess.DEVNULL,
+                stdout=sys.__stderr__ if sys.__stderr__ else subprocess.DEVNULL,
+                pass_fds=given,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+
+    def end(self) -> int:
+        """Waits for the process, and ends it if it does not end; returns its exit code."""
+        try:
+            return self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class _Crew:
+    """The workers, what is pending, and what has failed."""
+
+    def __init__(
+        self, job: StudyJob, cohorts: Sequence[Cohort], store: StoreWriter, progress: Progress
+    ) -> None:
+        self._job = job
+        self._cohorts = cohorts
+        self._store = store
+        self._progress = progress
+        self._pending = _pending(cohorts)
+        self._total = sum(map(len, self._pending))
+        self._announced: set[int] = set()
+        self._workers: dict[Connection, _Worker] = {}
+        self._failures: dict[int, Failure] = {}
+
+    def work(self, count: int, start: _Start) -> list[Failure]:
+        """Keeps ``count`` workers at work until nothing is pending."""
+        self._progress.begin("runs", self._total, "")
+        for _ in range(count):
+            self._hire(start)
+        while self._workers:
+            for link in wait(list(self._workers)):
+                worker = self._workers[link]  # type: ignore[index]
+                try:
+                    message = worker.link.recv()
+                except (EOFError, OSError):
+                    self._lose(worker, start)
+                else:
+                    self._hear(worker, message)
+        self._progress.end()
+        return [self._failures[number] for number in sorted(self._failures)]
+
+    def bury(self) -> None:
+        """Waits until every worker has ended."""
+        for worker in self._workers.values():
+            worker.end()
+            worker.link.close()
+
+    def _hire(self, start: _Start) -> None:
+        worker = _Worker(start)
+        self._workers[worker.link] = worker
+
+    def _hear(self, worker: _Worker, message: Message) -> None:
+        match message:
+            case Said(text):
+                self._progress.say(text)
+            case Doing(text):
+                worker.doing = text
+                self._show()
+            case Ended(error):
+                raise error
+            case Done(failure):
+                self._finish(worker, failure)
+                self._order(worker)
+            case _:
+                with contextlib.suppress(OSError):  # noticed when it is listened to
+                    worker.link.send((self._job, self._store.layout.root))
+                self._order(worker)
+
+    def _finish(self, worker: _Worker, failure: Failure | None) -> None:
+        assert worker.task is not None
+        if failure is not None:
+            self._failures[worker.task.number] = failure
+        worker.task, worker.doing = None, ""
+        self._show(1)
+
+    def _order(self, worker: _Worker) -> None:
+        task = self._next(worker.cohort)
+        order = None
+        if task is None:
+            worker.is_dismissed = True
+        else:
+            worker.task, worker.cohort, worker.doing = task, task.cohort, "begins"
+            title = f"[{task.number}/{self._total}] {task.run.label} ({task.run.id})"
+            order = Order(task.run.id, title)
+            if task.cohort not in self._announced:
+                self._announced.add(task.cohort)
+                self._progress.say(self._cohorts[task.cohort].title)
+        with contextlib.suppress(OSError):  # noticed when it is listened to
+            worker.link.send(order)
+
+    def _next(self, loaded: int | None) -> _Task | None:
+        """A run of the base that is loaded, else of the cohort with most left for each at it."""
+        if loaded is not None and self._pending[loaded]:
+            return self._pending[loaded].popleft()
+        at_it = [w.cohort for w in self._workers.values() if w.task is not None]
+        shares = [len(p) / (1 + at_it.count(n)) for n, p in enumerate(self._pending)]
+        most = max(shares)
+        return self._pending[shares.index(most)].popleft() if most > 0 else None
+
+    def _lose(self, worker: _Worker, start: _Start) -> None:
+        """Stores what a dead worker was doing as failed, and puts another in its place."""
+        code = worker.end()
+        worker.link.close()
+        del self._workers[worker.link]
+        if worker.is_dismissed:
+            return
+        if worker.task is None:
+            raise WorkerError(f"a worker process {_how(code)} before it could do anything.")
+        task = worker.task
+        error = WorkerError(
+            f"its worker process {_how(code)}. Run the same command again: it goes on from its "
+            "last checkpoint."
+        )
+        self._progress.say(f"  {task.run.label}: its worker is gone")
+        self._finish(worker, fail(task.run, "worker", error, self._store, self._progress))
+        if any(self._pending):
+            self._hire(start)
+
+    def _show(self, count: int = 0) -> None:
+        busy = (w for w in self._workers.values() if w.task is not None)
+        doing = sorted((w.task.number, w.doing) for w in busy if w.task is not None)
+        self._progress.advance(count, " · ".join(f"[{number}] {text}" for number, text in doing))
+
+
+def _pending(cohorts: Sequence[Cohort]) -> list[deque[_Task]]:
+    pending: list[deque[_Task]] = []
+    number = 0
+    for place, cohort in enumerate(cohorts):
+        tasks = []
+        for cell in cohort.cells:
+            number += 1
+            tasks.append(_Task(cell.run, place, number))
+        # What costs least comes last, so that the workers finish together.
+        pending.append(deque(sorted(tasks, key=lambda task: not task.run.is_trained)))
+    return pending
+
+
+def _how(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return (
+            "was killed (SIGKILL), as a system does that runs out of memory: use fewer --workers, "
+            "a smaller base or fewer bits"
+        )
+    if code < 0:
+        return f"was ended by a signal ({signal.Signals(-code).name})"
+    return f"ended with exit code {code}; standard error may say why"
+
+
+def _cores() -> int:
+    found = getattr(os, "sched_getaffinity", None)
+    return len(found(0)) if found else os.cpu_count() or 1
+
+
+def _threads(count: int) -> int:
+    share = max(1, _cores() // count)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(asked)) if asked.isdigit() and int(asked) > 0 else share
