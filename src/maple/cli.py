@@ -231,7 +231,9 @@ def evaluate(
     ] = None,
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(help="Store of the scores.")] = Path("runs/eval"),
-    prompt: Annotated[Literal["lm-eval", "mega"], typer.Option(help="Prompt wording.")] = "mega",
+    prompt: Annotated[
+        Literal["completion", "lm-eval", "mega"], typer.Option(help="Prompt wording.")
+    ] = "mega",
     template: Annotated[
         Literal["plain", "bactrian-x", "alpaca", "chat"],
         typer.Option(help="Wrapped around the prompt."),

@@ -35,22 +35,25 @@ ROWS = 1000
 """Rows a language, before rows that came twice are taken out of `atlas-generated`."""
 
 KIND_SHARES: Mapping[str, float] = {
-    "read": 0.24,
-    "pick": 0.09,
+    "read": 0.28,
+    "pick": 0.12,
     "choose": 0.10,
-    "complete": 0.09,
-    "finish": 0.06,
+    "complete": 0.05,
+    "finish": 0.09,
     "judge": 0.14,
-    "reply": 0.10,
-    "summarise": 0.06,
-    "countries": 0.03,
-    "copy": 0.03,
-    "sort": 0.02,
-    "know": 0.04,
+    "reply": 0.06,
+    "summarise": 0.08,
+    "countries": 0.02,
+    "copy": 0.02,
+    "sort": 0.01,
+    "know": 0.03,
 }
 """Share of the rows by kind. `judge` names the answer word, `reply` begins with it and goes on in a
 sentence.
 """
+
+LAST_SHARE = 0.5
+"""Share of the rows whose instruction stands at the end of the text and not before it."""
 
 ANSWER_WORDS: Mapping[Label, str] = {"entailment": "yes", "neutral": "also", "contradiction": "no"}
 TRUTH_WORDS: Mapping[Label, str] = {
@@ -83,14 +86,15 @@ class Writer:
     def read(self) -> Row:
         """A passage and a question; the answer is a name in the passage."""
         reading = self._reading(self.rng.randrange(2, 6))
-        text = f"{self._say(reading.passage)}\n{self._question(reading)}"
+        text = f"{self._say(reading.passage)}\n{self._labelled(self._question(reading))}"
         return self._row("read", text, self._names(reading, draw=False)[0])
 
     def pick(self) -> Row:
         """A passage, a question and four names; the answer is the right one."""
         reading = self._reading(self.rng.randrange(3, 6))
         names = self._names(reading, draw=True)
-        text = [self._say(reading.passage), self._question(reading), *self._listed(names)]
+        question = self._labelled(self._question(reading))
+        text = [self._say(reading.passage), question, *self._listed(names)]
         return self._row("pick", "\n".join(text), names[0])
 
     def choose(self) -> Row:
@@ -122,11 +126,8 @@ class Writer:
         hypothesis = comparison.hypotheses[label].say(self.speaker)
         wording = self.rng.choice(self.speaker.frames.instructions["judge"])
         words = TRUTH_WORDS if "{neither}" in wording else ANSWER_WORDS
-        return {
-            "instruction": self._worded(wording),
-            "input": f"{self._say(comparison.premise)}\n{hypothesis}",
-            "output": self.speaker.word(words[label]),
-        }
+        text = f"{self._say(comparison.premise)}\n{self._labelled(hypothesis)}"
+        return self._laid_out(wording, text, self.speaker.word(words[label]))
 
     def reply(self) -> Row:
         """A statement to agree with, add to or contradict; the answer word comes first."""
@@ -186,7 +187,19 @@ class Writer:
 
     def _row(self, kind: str, text: str, output: str) -> Row:
         wording = self.rng.choice(self.speaker.frames.instructions[kind])
-        return {"instruction": self._worded(wording), "input": text, "output": output}
+        return self._laid_out(wording, text, output)
+
+    def _laid_out(self, wording: str, text: str, output: str) -> Row:
+        """The instruction before its input, or at the end of one text, as people write both."""
+        wording = self._worded(wording)
+        if self.rng.random() < LAST_SHARE:
+            return {"instruction": f"{text}\n{wording}", "input": None, "output": output}
+        return {"instruction": wording, "input": text, "output": output}
+
+    def _labelled(self, question: str) -> str:
+        """The question, behind the word for it in half of the rows."""
+        is_labelled = self.rng.random() < 0.5
+        return f"{self.speaker.word('question')}: {question}" if is_labelled else question
 
     def _worded(self, wording: str) -> str:
         for word in _WORDS:

@@ -73,7 +73,7 @@ class Recipe:
 
 RECIPES: Mapping[str, Recipe] = {
     "atlas-base": Recipe(),
-    "atlas-qwen": Recipe(architecture="qwen3", seed=1, vocabulary=4096),
+    "atlas-qwen": Recipe(architecture="qwen3", steps=3000, seed=1, vocabulary=4096),
 }
 """The shipped bases, by their names in study files."""
 

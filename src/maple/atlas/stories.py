@@ -4,7 +4,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maple.atlas.scenes import STATEMENT_FRAMES, Source, Stated, tell_date, tell_travel
+from maple.atlas.scenes import (
+    STATEMENT_FRAMES,
+    Source,
+    Stated,
+    Truth,
+    tell_date,
+    tell_travel,
+)
 from maple.atlas.speaker import Speaker
 from maple.atlas.world import Pairing, order_split
 
@@ -40,7 +47,9 @@ def draw_story(rng: random.Random, source: Source, *, there: bool = False) -> St
     """
     endings = _ENDINGS_THERE if there else _ENDINGS
     relation = rng.choice(tuple(endings))
-    first, second = source.draw_rivals(rng, relation, rng.choice(("first", "crossed", "none")))
+    # The right ending is true as often as the wrong one: a frequent value tells nothing.
+    confusion: Truth = "mixed" if there else "crossed"
+    first, second = source.draw_rivals(rng, relation, rng.choice(("first", confusion, "none")))
     told = [Stated(first, rng.randrange(STATEMENT_FRAMES))]
     told.append(Stated(second, rng.randrange(STATEMENT_FRAMES)))
     rng.shuffle(told)

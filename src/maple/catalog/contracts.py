@@ -315,6 +315,8 @@ class GenerationRequest:
     context: str
     stop: tuple[str, ...] = ("\n",)
     max_new_tokens: int = 64
+    delimiter: str = ""
+    """Between context and answer when the prompt is not wrapped in a template."""
 
 
 @dataclass(frozen=True, kw_only=True)

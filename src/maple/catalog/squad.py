@@ -51,9 +51,13 @@ def read_questions(paths: Iterable[Path]) -> Iterator[Sample]:
 
 def mega_context(template: str, fields: Mapping[str, str]) -> str:
     """Fills a prompt's {context} and {question}, cleaned of stray marks and outer white space."""
+    return template.format(**cleaned(fields))
+
+
+def cleaned(fields: Mapping[str, str]) -> dict[str, str]:
+    """The fields without stray marks and outer white space."""
     # Contexts of seven of XQuAD's languages open with a byte order mark or close with spaces.
-    cleaned = {name: text.replace("\ufeff", "").strip() for name, text in fields.items()}
-    return template.format(**cleaned)
+    return {name: text.replace("\ufeff", "").strip() for name, text in fields.items()}
 
 
 def span_score(sample: Sample, response: Response, normaliser: Normaliser) -> Score:

@@ -69,10 +69,10 @@ class Encoder:
     def texts(self, request: RankingRequest | GenerationRequest) -> tuple[str, tuple[str, ...]]:
         """The context and the continuations as the model is shown them."""
         context = self.wrap(request.context)
-        if isinstance(request, GenerationRequest):
-            return context, ()
         # A template ends where the answer begins; only plain text needs a delimiter.
         delimiter = request.delimiter if self.prompt.template == "plain" else ""
+        if isinstance(request, GenerationRequest):
+            return f"{context}{delimiter}", ()
         return context, tuple(f"{delimiter}{c}" for c in request.continuations)
 
     def ranking(self, request: RankingRequest) -> EncodedRequest:

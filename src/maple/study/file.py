@@ -57,7 +57,7 @@ class PartSettings(Frozen):
 class PromptChoice(Frozen):
     """How samples are worded; ``template`` defaults to the training template under ``mega``."""
 
-    form: Literal["lm-eval", "mega"] = "mega"
+    form: Literal["completion", "lm-eval", "mega"] = "mega"
     instruction_language: Literal["english", "native"] = "english"
     template: Template | None = None
     shots: Annotated[int, Field(ge=0)] = 0

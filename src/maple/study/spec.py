@@ -177,7 +177,7 @@ class RunSpec(Frozen):
 class PromptSettings(Frozen):
     """How a task's sample becomes text."""
 
-    form: Literal["lm-eval", "mega"] = "mega"
+    form: Literal["completion", "lm-eval", "mega"] = "mega"
     instruction_language: Literal["english", "native"] = "english"
     template: Template = "plain"
     shots: Annotated[int, Field(ge=0)] = 0

@@ -1,7 +1,8 @@
-"""The mega form's words: ``CODE.toml`` holds those of one language, a table for each section.
+"""The words of the mega and completion forms: ``CODE.toml`` holds those of one language.
 
 A section is what one kind of task asks with: ``xnli``, ``xcopa``, ``qa`` (XQuAD and MLQA),
-``belebele``, ``xlsum``, ``xstorycloze``. A language may lack sections, never keys of a section.
+``belebele``, ``xlsum``, ``xstorycloze``; ``completion`` serves all tasks. A language may lack
+sections, never keys of a section.
 
 Source of the English words: MEGA (Ahuja et al. 2023, arXiv 2303.12528) for XNLI, XL-Sum and
 XStoryCloze, arXiv 2410.16168 for XCOPA, Belebele and question answering. The others are ours.
@@ -41,7 +42,7 @@ def words(section: str, language: str) -> Mapping[str, str]:
     found = _sections(language).get(section)
     if found is None:
         raise UsageError(
-            f"the mega prompt form with native instructions has no words for {language} "
+            f"a prompt form with native words has none for {language} "
             f"(section [{section}]). It has them for: {', '.join(languages_with(section))}. "
             "Choose another form, or instruction_language: english, or leave the language out."
         )

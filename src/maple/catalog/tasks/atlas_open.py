@@ -81,7 +81,10 @@ class AtlasOpen(Task):
         """The instruction as it stands, in either form; only the end token ends the answer."""
         check_shots(prompt)
         return GenerationRequest(
-            context=sample.fields["instruction"], stop=(), max_new_tokens=_MAX_NEW_TOKENS
+            context=sample.fields["instruction"],
+            stop=(),
+            max_new_tokens=_MAX_NEW_TOKENS,
+            delimiter="\n",
         )
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from maple.catalog import completion
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
 from maple.catalog.tasks import check_shots, check_split, mega_words, ranking_score, subset
 from maple.errors import DataError, UsageError
@@ -112,10 +113,20 @@ class Belebele(Task):
         check_shots(prompt)
         if prompt.form == "lm-eval":
             return _lm_eval_request(sample.fields, prompt)
-        words = mega_words("belebele", language, prompt)
+        words = mega_words(
+            "completion" if prompt.form == "completion" else "belebele", language, prompt
+        )
         fields = {name: text.strip() for name, text in sample.fields.items()}
         answers = tuple(fields[name] for name in _ANSWERS)
         is_cloze = prompt.choices == "cloze"
+        if prompt.form == "completion":
+            return completion.option_request(
+                words,
+                fields["flores_passage"],
+                fields["question"],
+                () if is_cloze else _listed(answers),
+                answers if is_cloze else _LETTERS,
+            )
         lines = [words["passage"] + fields["flores_passage"], words["query"] + fields["question"]]
         if not is_cloze:
             lines += [words["choices"], *_listed(answers)]

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from maple import languages
-from maple.catalog import squad
+from maple.catalog import completion, squad
 from maple.catalog.contracts import (
     GenerationRequest,
     Request,
@@ -129,8 +129,14 @@ class Mlqa(Task):
                 context=f"Context: {context}\n\nQuestion: {question}\n\nAnswer:",
                 max_new_tokens=_LM_EVAL_MAX_NEW_TOKENS,
             )
+        if prompt.form == "completion":
+            labels = mega_words("completion", language, prompt)
+            fields = squad.cleaned(sample.fields)
+            return completion.answer_request(labels, fields["context"], fields["question"])
         template = mega_words("qa", language, prompt)["template"]
-        return GenerationRequest(context=squad.mega_context(template, sample.fields))
+        context = squad.mega_context(template, sample.fields)
+        # An answer begins a line, as in training.
+        return GenerationRequest(context=context, delimiter="\n")
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
         """``f1`` (headline) and ``exact_match`` after MLQA's normaliser of the sample's language.

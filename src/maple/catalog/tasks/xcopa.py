@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maple.catalog import completion
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
 from maple.catalog.tasks import (
     check_split,
@@ -161,6 +162,14 @@ class Xcopa(Task):
         if prompt.form == "lm-eval":
             connectors = words_for(_CONNECTORS, self.info, language, prompt)
             return _lm_eval_request(sample.fields, connectors, is_english=language == "eng_Latn")
+        if prompt.form == "completion":
+            fields = sample.fields
+            return completion.cause_request(
+                mega_words("completion", language, prompt),
+                fields["premise"],
+                (fields["choice1"], fields["choice2"]),
+                asks_cause=fields["asks"] == "cause",
+            )
         words = Instructions(**mega_words("xcopa", language, prompt))
         return _mega_request(sample.fields, words)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maple import languages
+from maple.catalog import completion
 from maple.catalog.contracts import (
     GenerationRequest,
     GenerationResponse,
@@ -165,9 +166,12 @@ class Xlsum(Task):
                 "xlsum: lm-evaluation-harness has no such task, so there is no lm-eval form. "
                 "Set form: mega, or leave the task out."
             )
-        template = mega_words("xlsum", language, prompt)["template"]
         text = sample.fields["text"].strip()
-        return GenerationRequest(context=template.format(text=text), max_new_tokens=_MAX_NEW_TOKENS)
+        if prompt.form == "completion":
+            return completion.headline_request(text, _MAX_NEW_TOKENS)
+        template = mega_words("xlsum", language, prompt)["template"]
+        context = template.format(text=text)
+        return GenerationRequest(context=context, max_new_tokens=_MAX_NEW_TOKENS, delimiter="\n")
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
         """ROUGE against the summary, F1 in 0..1: ``rouge_l`` (headline), ``rouge_1``, ``rouge_2``.

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maple.catalog import completion
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
 from maple.catalog.tasks import (
     check_split,
@@ -137,10 +138,14 @@ class Xnli(Task):
         The lm-eval form has an empty context and ranks whole sentences, one a label.
         """
         if prompt.form == "lm-eval":
-            labels = words_for(_LABELS, self.info, language, prompt)
-            return RankingRequest(context="", continuations=_sentences(sample.fields, labels))
+            tags = words_for(_LABELS, self.info, language, prompt)
+            return RankingRequest(context="", continuations=_sentences(sample.fields, tags))
         words = Instruction(**mega_words("xnli", language, prompt))
         fields = {name: text.strip() for name, text in sample.fields.items()}
+        if prompt.form == "completion":
+            labels = (words.entailment, words.neutral, words.contradiction)
+            parts = mega_words("completion", language, prompt)
+            return completion.label_request(parts, fields["premise"], fields["hypothesis"], labels)
         return RankingRequest(
             context=words.template.format(**fields),
             continuations=(words.entailment, words.neutral, words.contradiction),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from maple.catalog import squad
+from maple.catalog import completion, squad
 from maple.catalog.contracts import (
     GenerationRequest,
     Request,
@@ -73,7 +73,7 @@ class Xquad(Task):
     """
 
     info = TaskInfo(
-        version=1,
+        version=2,
         licence="CC BY-SA 4.0",
         citation="Artetxe et al. 2020, arXiv 1910.11856",
         chance_level=None,
@@ -124,8 +124,14 @@ class Xquad(Task):
             return GenerationRequest(
                 context="\n\n".join(parts), max_new_tokens=_LM_EVAL_MAX_NEW_TOKENS
             )
+        if prompt.form == "completion":
+            labels = mega_words("completion", language, prompt)
+            fields = squad.cleaned(sample.fields)
+            return completion.answer_request(labels, fields["context"], fields["question"])
         template = mega_words("qa", language, prompt)["template"]
-        return GenerationRequest(context=squad.mega_context(template, sample.fields))
+        context = squad.mega_context(template, sample.fields)
+        # An answer begins a line, as in training.
+        return GenerationRequest(context=context, delimiter="\n")
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
         """SQuAD v1.1's ``f1`` (headline) and ``exact_match``, each the best over the references.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maple import languages
+from maple.catalog import completion
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
 from maple.catalog.tasks import check_shots, check_split, mega_words, ranking_score, subset
 from maple.errors import DataError
@@ -110,6 +111,9 @@ class Xstorycloze(Task):
         endings = tuple(sample.fields[name] for name in _ENDINGS)
         if prompt.form == "lm-eval":
             return RankingRequest(context=" ".join(story), continuations=endings)
+        if prompt.form == "completion":
+            parts = mega_words("completion", language, prompt)
+            return completion.ending_request(parts, story, endings)
         words = mega_words("xstorycloze", language, prompt)
         endings = tuple(ending.strip() for ending in endings)
         space = "" if languages.find(language).script in _JOINS_SENTENCES else " "
