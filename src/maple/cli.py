@@ -47,6 +47,9 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Samples per task and lan
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Requests per batch at most; default: a token budget.")
 ]
+PromptForm = Annotated[
+    Literal["completion", "lm-eval", "mega"], typer.Option(help="Prompt wording.")
+]
 Choices = Annotated[
     Literal["letter", "cloze"],
     typer.Option(help="Belebele ranks the letters of listed answers, or the answers."),
@@ -231,9 +234,7 @@ def evaluate(
     ] = None,
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(help="Store of the scores.")] = Path("runs/eval"),
-    prompt: Annotated[
-        Literal["completion", "lm-eval", "mega"], typer.Option(help="Prompt wording.")
-    ] = "mega",
+    prompt: PromptForm = "mega",
     template: Annotated[
         Literal["plain", "bactrian-x", "alpaca", "chat"],
         typer.Option(help="Wrapped around the prompt."),

@@ -83,6 +83,7 @@ def test_mega_form_is_megas_wording() -> None:
         context="Long {text}.\n\n===\n\nWrite a summary of the text above :",
         stop=("\n",),
         max_new_tokens=128,
+        delimiter="\n",
     )
 
 
@@ -116,6 +117,8 @@ sentences = st.lists(st.sampled_from(["the", "Cat", "sat", "on", "a", "mat", "42
 
 
 @settings(max_examples=200)
+# The first call imports the scorer.
+@settings(deadline=None)
 @given(sentences, sentences)
 def test_scores_equal_rouge_scores_own_tokens_in_plain_english(gold: str, answer: str) -> None:
     from rouge_score.rouge_scorer import RougeScorer

@@ -111,6 +111,7 @@ def test_mega_form_is_the_papers_wording_without_stray_marks(write, files) -> No
         "Referring to the passage above, the correct answer to the given question is",
         stop=("\n",),
         max_new_tokens=64,
+        delimiter="\n",
     )
 
 
