@@ -116,9 +116,7 @@ def test_words_are_words_of_any_script(text: str, expected: list[str]) -> None:
 sentences = st.lists(st.sampled_from(["the", "Cat", "sat", "on", "a", "mat", "42"])).map(" ".join)
 
 
-@settings(max_examples=200)
-# The first call imports the scorer.
-@settings(deadline=None)
+@settings(max_examples=200, deadline=None)  # the first call imports the scorer
 @given(sentences, sentences)
 def test_scores_equal_rouge_scores_own_tokens_in_plain_english(gold: str, answer: str) -> None:
     from rouge_score.rouge_scorer import RougeScorer
