@@ -63,11 +63,13 @@ def test_a_string_counts_as_whole_words_only() -> None:
     assert names("costs 3 (three) (US$)", "(US$)")
 
 
-@pytest.mark.parametrize("form", ["mega", "lm-eval"])
+@pytest.mark.parametrize("form", ["completion", "mega", "lm-eval"])
 def test_the_request_is_the_instruction_with_no_stop_string(form, write, files) -> None:
     write("atlas-open/eval.json", [row()])
     request = load_task("atlas-open").request(read(files)[0], "eng_Latn", PromptSettings(form=form))
-    assert request == GenerationRequest(context="Name two.", stop=(), max_new_tokens=48)
+    assert request == GenerationRequest(
+        context="Name two.", stop=(), max_new_tokens=48, delimiter="\n"
+    )
 
 
 @pytest.mark.parametrize("field", ["id", "dataset", "instruction", "output", "checks"])

@@ -80,6 +80,7 @@ def test_mega_form_is_the_papers_wording() -> None:
         "Referring to the passage above, the correct answer to the given question is",
         stop=("\n",),
         max_new_tokens=64,
+        delimiter="\n",
     )
 
 

@@ -78,7 +78,7 @@ def test_every_section_lists_the_languages_that_have_it() -> None:
 
 
 def test_a_missing_language_or_section_names_those_that_have_it() -> None:
-    with pytest.raises(UsageError, match=r"has none for qve_Latn \(section \[qa\]\).*eng_Latn"):
+    with pytest.raises(UsageError, match=r"no words for qve_Latn \(section \[qa\]\).*eng_Latn"):
         words("qa", "qve_Latn")
-    with pytest.raises(UsageError, match=r"has none for ita_Latn \(section \[nothing\]\)"):
+    with pytest.raises(UsageError, match=r"no words for ita_Latn \(section \[nothing\]\)"):
         words("nothing", "ita_Latn")

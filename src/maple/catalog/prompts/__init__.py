@@ -41,8 +41,9 @@ def words(section: str, language: str) -> Mapping[str, str]:
     """
     found = _sections(language).get(section)
     if found is None:
+        form = "completion" if section == "completion" else "mega"
         raise UsageError(
-            f"a prompt form with native words has none for {language} "
+            f"the {form} prompt form with native instructions has no words for {language} "
             f"(section [{section}]). It has them for: {', '.join(languages_with(section))}. "
             "Choose another form, or instruction_language: english, or leave the language out."
         )
