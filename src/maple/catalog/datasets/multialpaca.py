@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maple.catalog.contracts import Conversation, Dataset, DatasetInfo
+from maple.catalog.datasets import instruction_conversations
 from maple.files import Files
-from maple.files.instructions import read_instructions
 from maple.languages import upstream_name
 
 
@@ -53,11 +53,4 @@ class MultiAlpaca(Dataset):
     def conversations(self, files: Files, language: str) -> Iterator[Conversation]:
         """Yields the rows in file order, the line number as id; blank rows are passed over."""
         for path in self.paths(files, language):
-            for row in read_instructions(path):
-                yield Conversation(
-                    id=str(row.line),
-                    language=language,
-                    instruction=row.instruction,
-                    input=row.input,
-                    response=row.output,
-                )
+            yield from instruction_conversations(path, language)
