@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from maple.errors import UsageError
 from maple.files import Files
 from maple.study import PromptSettings
 
@@ -281,6 +282,12 @@ class TaskInfo:
     """Split -> items per language, as upstream declares; by canonical code where they differ."""
     hub: str | None = None
     revision: str | None = None
+    shots_split: str | None = None
+    """Split that examples in the prompt come from; None: the scored one, less the sample itself."""
+    settings: frozenset[str] = frozenset()
+    """Of ``choices`` and ``scoring``, the prompt settings that this task heeds."""
+    is_judged: bool = False
+    """Whether a judge scores the answers afterwards, so that ``score`` gives no number."""
 
     def declared(self, split: str, language: str) -> int | None:
         """Items that upstream declares for a split in a language; None where it declares none."""
@@ -296,6 +303,16 @@ class Sample:
     fields: Mapping[str, str]
     gold: tuple[str, ...]
     """Index of the right option as text, or every accepted answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One answer of a multiple choice, as a generated text may name it."""
+
+    mark: str
+    """What the prompt lists it under: ``A`` or ``1``; empty where it lists none."""
+    texts: tuple[str, ...]
+    """What it says; the label's word in English and in the sample's language, for labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +334,10 @@ class GenerationRequest:
     max_new_tokens: int = 64
     delimiter: str = ""
     """Between context and answer when the prompt is not wrapped in a template."""
+    choices: tuple[Choice, ...] = ()
+    """The answers that the text is to name one of; empty where any text may be right."""
+    answers: tuple[str, ...] = ()
+    """How a choice is written where the prompt shows it answered, an entry per choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,6 +347,8 @@ class RankingResponse:
     loglikelihoods: tuple[float, ...]
     is_greedy: tuple[bool, ...]
     n_tokens: tuple[int, ...]
+    unconditional: tuple[float, ...] = ()
+    """Log-likelihood of each continuation with no context before it; empty: not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,12 +372,23 @@ class Score:
     """The headline metric, in 0..1."""
     prediction: str
     metrics: Mapping[str, float] = field(default_factory=dict)
+    was_extracted: bool = True
+    """Whether the generated text names one of the choices, where there are any to name."""
 
 
 class Task(ABC):
     """A benchmark: samples in, requests to a model, scores out."""
 
-    info: ClassVar[TaskInfo]
+    info: TaskInfo
+
+    @classmethod
+    def with_argument(cls, argument: str) -> Task:
+        """The variant of a task that a study names ``task:argument``, as ``mlqa:en``.
+
+        Raises:
+            UsageError: the task has no variants, or none of that name.
+        """
+        raise UsageError(f"the task takes no argument, so {argument!r} after ':' means nothing.")
 
     @abstractmethod
     def paths(self, files: Files, language: str, split: str) -> list[Path]:

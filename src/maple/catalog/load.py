@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from maple.catalog.contracts import Dataset, Method, ModelFamily, Quantizer, Task
-from maple.errors import CatalogError, StudyError, unknown_name
+from maple.errors import CatalogError, StudyError, UsageError, unknown_name
 
 KINDS: Mapping[str, type] = {
     "models": ModelFamily,
@@ -60,9 +60,18 @@ def load_dataset(name: str, options: Mapping[str, Any] | None = None) -> Dataset
 
 
 def load_task(name: str) -> Task:
-    """Returns a task. Raises ``CatalogError`` when none has that name."""
-    task: Task = entry_class("tasks", name)()
-    return task
+    """Returns a task, or of ``task:argument`` that variant of it.
+
+    Raises:
+        CatalogError: none has that name.
+        UsageError: the task has no such variant.
+    """
+    entry, colon, argument = name.partition(":")
+    found: type[Task] = entry_class("tasks", entry)
+    try:
+        return found.with_argument(argument) if colon else found()
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def load_quantizer(name: str) -> Quantizer:

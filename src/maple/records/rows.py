@@ -24,6 +24,8 @@ SAMPLE_SCHEMA = pa.schema(
         ("n_tokens", pa.list_(pa.int32())),
         ("text", pa.string()),
         ("finish", pa.string()),
+        ("unconditional", pa.list_(pa.float64())),
+        ("checks", pa.map_(pa.string(), pa.bool_())),
     ]
 )
 
@@ -80,6 +82,10 @@ class SampleRecord:
     """The generated text as decoded; None for ranking."""
     finish: str | None = None
     """Why generation ended: ``stop`` or ``length``; None for ranking."""
+    unconditional: tuple[float, ...] = ()
+    """Log-likelihood of each option with no context before it, for PMI; empty: not computed."""
+    checks: Mapping[str, bool] = field(default_factory=dict)
+    """What was found wrong with a generated text, by check; empty for ranking."""
 
 
 @dataclass(frozen=True, kw_only=True)

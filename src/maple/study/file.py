@@ -24,6 +24,7 @@ from maple.study.spec import (
     Frozen,
     ModelRef,
     Scalar,
+    Scoring,
     Template,
     TrainingSettings,
 )
@@ -62,6 +63,7 @@ class PromptChoice(Frozen):
     template: Template | None = None
     shots: Annotated[int, Field(ge=0)] = 0
     choices: Choices = "letter"
+    scoring: Scoring = "ranking"
 
 
 class EvaluateSettings(Frozen):

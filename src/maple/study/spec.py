@@ -108,6 +108,7 @@ class Mixture(Frozen):
 Scheduler = Literal["cosine", "linear", "constant"]
 Template = Literal["bactrian-x", "alpaca", "chat", "plain"]
 Choices = Literal["letter", "cloze"]
+Scoring = Literal["ranking", "generation"]
 
 
 class TrainingSettings(Frozen):
@@ -187,13 +188,20 @@ class PromptSettings(Frozen):
         "(cloze) list none and rank their texts.",
     )
 
+    scoring: Scoring = Field(
+        "ranking",
+        description="Of a choice: rank the options by log-likelihood, or generate an answer and "
+        "extract the option it names.",
+    )
+
     @model_serializer(mode="wrap")
-    def _leave_out_default_choices(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Written only where it says something: evaluations stored before it was there keep their
-        # identity, and are in one mode with later ones.
+    def _leave_out_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Written only where they say something: evaluations stored before they were there keep
+        # their identity, and are in one mode with later ones.
         content: dict[str, Any] = handler(self)
-        if self.choices == "letter":
-            content.pop("choices", None)
+        for name, default in (("choices", "letter"), ("scoring", "ranking")):
+            if content.get(name) == default:
+                content.pop(name)
         return content
 
 

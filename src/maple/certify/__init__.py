@@ -1,0 +1,1 @@
+"""Is a benchmark whole and read as declared: checks of every task in every language."""

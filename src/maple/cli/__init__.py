@@ -1,0 +1,61 @@
+"""The command line: arguments in, one call down, a clear line out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from typing import Annotated, NoReturn
+
+import typer
+
+from maple.cli import atlas, scores, stores, studies
+from maple.cli.app import app
+from maple.errors import MapleError
+
+__all__ = ["app", "main"]
+
+app.add_typer(atlas.app, name="atlas", no_args_is_help=True)
+for _part in (studies, scores, stores):
+    app.registered_commands += _part.app.registered_commands
+
+
+@app.callback(invoke_without_command=True)
+def _program(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(installed("maple-peft"))
+        raise typer.Exit
+
+
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+_WHOLE = "What is stored is whole; run the same command again to go on."
+
+
+def main() -> NoReturn:
+    """Runs the command line; errors of ours become one line and an exit code (1 or 2)."""
+    # Read when torch is imported. Waiting threads that spin make a busy machine six times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Deprecations between the libraries below us are not the user's to mend.
+    warnings.simplefilter("ignore", FutureWarning)
+    try:
+        app()
+    except MapleError as error:
+        print(f"maple: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        print(f"maple: {error.filename or 'a file'}: {error.strerror}. {_WHOLE}", file=sys.stderr)
+        sys.exit(1)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer turns the interrupt into an exit of its own.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
+        print(f"maple: interrupted. {_WHOLE}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)

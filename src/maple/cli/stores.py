@@ -1,0 +1,59 @@
+"""Commands that read what is stored, and what there is to name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from maple.cli.app import Json, console
+
+app = typer.Typer()
+
+
+@app.command()
+def status(directory: Path) -> None:
+    """Show what of a store is done, unfinished, failed and why."""
+    from maple.report.status import status_table
+
+    console().print(status_table(directory))
+
+
+@app.command()
+def report(directory: Path) -> None:
+    """Write report.html and tables from a store."""
+    from maple.report import write_report
+
+    print(f"report: {write_report(directory)}")
+
+
+@app.command()
+def export(
+    directory: Path,
+    to: Annotated[Literal["lm-eval"], typer.Option(help="Layout to write.")] = "lm-eval",
+    out: Annotated[Path | None, typer.Option(help="Default: <store>/lm-eval.")] = None,
+) -> None:
+    """Write a store's results in another tool's layout."""
+    from maple.evaluate.export import export_lm_eval
+
+    for path in export_lm_eval(directory, out or directory / to):
+        print(path)
+
+
+@app.command("list")
+def list_entries(
+    kind: Annotated[
+        Literal["methods", "tasks", "datasets", "quantization", "models", "languages"],
+        typer.Argument(help="What to list."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """List what a study may name."""
+    from maple.plan.listing import list_rows, listing_table
+
+    if as_json:
+        print(json.dumps(list_rows(kind), indent=2, ensure_ascii=False))
+    else:
+        console().print(listing_table(kind))

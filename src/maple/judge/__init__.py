@@ -1,0 +1,1 @@
+"""Open-ended answers, judged: AlpacaEval's files, verdicts and win rates."""
