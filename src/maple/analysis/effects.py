@@ -1,8 +1,9 @@
-"""The study's questions as one number each: tuning, rank and bits, averaged over runs and tasks.
+"""The study's questions as one number each: averaged over runs and tasks, and task by task.
 
 tuning   every trained run minus its untouched base
 rank     the highest rank minus the lowest, all else equal
 bits     the most bits minus the fewest, all else equal, both tuned
+data     each further mixture minus the first, all else equal
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from maple.analysis.groups import LanguageGroup, language_groups
 from maple.analysis.intervals import holm
 from maple.analysis.means import Mean, mean_over_tasks
 from maple.analysis.panel import Panel
+from maple.study.spec import canonical_json
 
 ALL_TASKS = "mean over tasks"
 """The task of a row that averages over every task of the study."""
 
-Factor = Literal["tuning", "rank", "bits"]
+Factor = Literal["tuning", "rank", "bits", "data"]
 GROUPS = ("non-english", "low-resource", "high-resource", "english")
 """The groups of languages that effects are shown for."""
 
@@ -39,6 +41,8 @@ GROUPS = ("non-english", "low-resource", "high-resource", "english")
 class Effect:
     """What one factor changes in one group of languages, in score (-1..1)."""
 
+    task: str
+    """Label of the task; ``ALL_TASKS`` for the mean over tasks."""
     factor: Factor
     contrast: str
     """What is compared, for example ``rank 16 - rank 4``."""
@@ -48,7 +52,7 @@ class Effect:
     high: float
     p: float
     p_holm: float
-    """Adjusted over all effects of the study."""
+    """Adjusted over the means over tasks, or over the effects of all single tasks."""
     n_contrasts: int
     """Paired comparisons averaged, at most: a run that lacks a language is left out."""
     n_languages: int
@@ -68,7 +72,7 @@ def find_effects(
     configurations: Sequence[Configuration],
     bases: Mapping[str, Base],
 ) -> list[Effect]:
-    """Returns every effect that the study's runs allow, p adjusted over all of them.
+    """Returns every effect that the study's runs allow: over all tasks first, then in each.
 
     Args:
         panels: the answers, a panel per task.
@@ -76,15 +80,25 @@ def find_effects(
         configurations: the trained configurations that have answers.
         bases: untouched base by run id.
     """
-    questions = [_tuning(configurations, bases), *_level_questions(configurations)]
-    found = [
-        effect
-        for question in questions
-        for group in GROUPS
-        if (effect := _effect(panels, planned, group, question, configurations)) is not None
+    questions = [
+        _tuning(configurations, bases),
+        *_level_questions(configurations),
+        *_data_questions(configurations),
     ]
-    adjusted = holm([e.p for e in found])
-    return [dataclasses.replace(e, p_holm=p) for e, p in zip(found, adjusted, strict=True)]
+    scopes = [(ALL_TASKS, panels)]
+    families = [scopes, [(p.mode.label, [p]) for p in panels] if len(panels) > 1 else []]
+    effects = []
+    for family in families:
+        found = [
+            dataclasses.replace(effect, task=task)
+            for question in questions
+            for task, asked in family
+            for group in GROUPS
+            if (effect := _effect(asked, planned, group, question, configurations)) is not None
+        ]
+        adjusted = holm([e.p for e in found])
+        effects += [dataclasses.replace(e, p_holm=p) for e, p in zip(found, adjusted, strict=True)]
+    return effects
 
 
 def run_effects(
@@ -159,6 +173,28 @@ def _level_questions(configurations: Sequence[Configuration]) -> list[_Question]
     return questions
 
 
+def _data_questions(configurations: Sequence[Configuration]) -> list[_Question]:
+    """Pairs runs of each further mixture with those of the first that agree in all else."""
+    at: dict[tuple[Hashable, ...], dict[str, str]] = defaultdict(dict)
+    for run in (run for configuration in configurations for run in configuration.runs):
+        cell = run.cell
+        rest = (cell.model, cell.method, canonical_json(cell.parameters), cell.quantization)
+        at[*rest, cell.seed][cell.mixture or ""] = run.run_id
+    first, *others = dict.fromkeys(name for found in at.values() for name in found) or [""]
+    return [
+        _Question(
+            "data",
+            f"{other} - {first}",
+            [
+                {found[other]: 1.0, found[first]: -1.0}
+                for found in at.values()
+                if first in found and other in found
+            ],
+        )
+        for other in others
+    ]
+
+
 def _highest_minus_lowest(
     configurations: Sequence[Configuration],
     *,
@@ -206,6 +242,7 @@ def _effect(
         return None
     mean = mean_over_tasks(means)
     return Effect(
+        task=ALL_TASKS,
         factor=question.factor,
         contrast=question.text,
         group=group_name,

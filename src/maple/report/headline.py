@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from maple.analysis.deltas import Delta
-from maple.analysis.effects import Effect, Factor
+from maple.analysis.effects import ALL_TASKS, Effect, Factor
 from maple.analysis.groups import ENGLISH
 from maple.analysis.summary import Summary
 from maple.report.wording import (
@@ -72,7 +72,9 @@ def is_told_apart(estimate: Delta | Effect) -> bool:
 def find_effect(summary: Summary, factor: Factor, group: str) -> Effect | None:
     """Returns one effect, or None where the study does not allow it."""
     effects = summary.estimates.effects
-    return next((e for e in effects if e.factor == factor and e.group == group), None)
+    return next(
+        (e for e in effects if (e.task, e.factor, e.group) == (ALL_TASKS, factor, group)), None
+    )
 
 
 def _levels(factor: str, levels: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from maple.analysis.effects import GROUPS, Effect
+from maple.analysis.effects import ALL_TASKS, GROUPS, Effect
 from maple.analysis.groups import ENGLISH, facts
 from maple.analysis.modes import Mode
 from maple.analysis.summary import Summary
@@ -36,18 +36,24 @@ STATUS_NAMES = {
 
 
 def effects_table(summary: Summary) -> dict[str, Any]:
-    """Returns the study's factors by groups of languages: what each changes."""
+    """Returns the study's factors by groups of languages: what each changes, and in which task."""
     effects = summary.estimates.effects
     groups = [g for g in GROUPS if any(e.group == g for e in effects)]
-    rows: dict[str, dict[str, Effect]] = defaultdict(dict)
+    rows: dict[tuple[str, str], dict[str, Effect]] = defaultdict(dict)
     for effect in effects:
-        rows[effect.contrast][effect.group] = effect
+        rows[effect.contrast, effect.task][effect.group] = effect
+    shown = [
+        {
+            "name": contrast.replace(" - ", " against "),
+            "task": task,
+            "cells": [_effect(found.get(g)) for g in groups],
+        }
+        for (contrast, task), found in rows.items()
+    ]
     return {
         "groups": [group_name(g) for g in groups],
-        "rows": [
-            {"name": name.replace(" - ", " against "), "cells": [_effect(r.get(g)) for g in groups]}
-            for name, r in rows.items()
-        ],
+        "rows": [row for row in shown if row["task"] == ALL_TASKS],
+        "by_task": [row for row in shown if row["task"] != ALL_TASKS],
     }
 
 
