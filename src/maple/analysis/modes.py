@@ -15,6 +15,9 @@ from typing import Any
 from maple.store.read import StoredEvaluation, StoredRun
 from maple.study.spec import canonical_json
 
+UNJUDGED = "generated, not judged: run `maple judge <store>`"
+"""Why answers without a score of their own are set aside."""
+
 _KEYS = ("task_version", "split", "prompt", "decoding")
 
 
@@ -99,6 +102,8 @@ def _is_stale(evaluation: StoredEvaluation, adapters: Mapping[str, str]) -> bool
 def _why_aside(
     evaluation: StoredEvaluation, kept: StoredEvaluation, adapters: Mapping[str, str]
 ) -> str | None:
+    if evaluation.spec.get("is_judged"):
+        return UNJUDGED
     if _is_stale(evaluation, adapters):
         return "the run's adapter has other bytes than the one that was scored"
     if kept is not evaluation:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from maple.analysis.checks import CheckRate, check_rates
 from maple.analysis.configurations import Configuration, find_configurations, run_labels
 from maple.analysis.costs import Cost, run_costs
 from maple.analysis.curves import CurvePoint, curve_points
@@ -14,7 +15,7 @@ from maple.analysis.deltas import Base, Delta, adjust, find_bases, group_deltas,
 from maple.analysis.effects import Effect, find_effects, run_effects
 from maple.analysis.groups import language_groups
 from maple.analysis.metrics import MetricMean, metric_means
-from maple.analysis.modes import Mode, SetAside, find_modes
+from maple.analysis.modes import UNJUDGED, Mode, SetAside, find_modes
 from maple.analysis.panel import Panel, load_panel
 from maple.analysis.scores import Gap, MeanScore, Score, find_gaps, mean_scores, score_cells
 from maple.store.read import Store, StoredEvaluation, StoredRun, undescribed_run
@@ -51,6 +52,8 @@ class Summary:
     """Languages planned or scored, by the task's label."""
     estimates: Estimates
     metrics: tuple[MetricMean, ...]
+    checks: tuple[CheckRate, ...]
+    """Of generated answers; none where everything was ranked."""
     costs: tuple[Cost, ...]
     gaps: tuple[Gap, ...]
     """Planned cells without an estimate."""
@@ -71,7 +74,7 @@ def summarise(store: Store) -> Summary:
     evaluations = store.evaluations()
     runs = _all_runs(store, evaluations)
     modes, aside = find_modes(evaluations, runs)
-    modes = _with_unscored(modes, store.study)
+    modes = _with_unscored(modes, store.study, {a.task for a in aside if a.reason == UNJUDGED})
     languages = {mode.label: _languages(mode, modes, store.study) for mode in modes}
     panels = [load_panel(store, mode, [run.run_id for run in runs]) for mode in modes]
     estimates = _estimate(panels, runs, languages)
@@ -84,10 +87,19 @@ def summarise(store: Store) -> Summary:
         languages=languages,
         estimates=estimates,
         metrics=tuple(metric_means(store, modes)),
+        checks=tuple(check_rates(store, modes)),
         costs=tuple(run_costs(runs, evaluations)),
         gaps=tuple(_gaps(modes, languages, runs, estimates.scores, store.study)),
-        set_aside=tuple(aside),
+        set_aside=tuple(_with_verdicts(store, entry) for entry in aside),
     )
+
+
+def _with_verdicts(store: Store, aside: SetAside) -> SetAside:
+    """Says where the win rates are, of answers that ``maple judge`` has been at."""
+    rates = store.directory.glob(f"alpaca_eval/{aside.run_id}*/*/win_rate.json")
+    if aside.reason != UNJUDGED or not any(rates):
+        return aside
+    return replace(aside, reason=f"judged: win rates in alpaca_eval/{aside.run_id}")
 
 
 def _all_runs(store: Store, evaluations: Sequence[StoredEvaluation]) -> list[StoredRun]:
@@ -97,14 +109,19 @@ def _all_runs(store: Store, evaluations: Sequence[StoredEvaluation]) -> list[Sto
     return [*runs, *(undescribed_run(run_id) for run_id in orphans)]
 
 
-def _with_unscored(modes: Sequence[Mode], study: Mapping[str, Any]) -> list[Mode]:
-    """Adds the tasks of the plan that nothing is stored of, so that they show as gaps."""
+def _with_unscored(
+    modes: Sequence[Mode], study: Mapping[str, Any], unjudged: Collection[str]
+) -> list[Mode]:
+    """Adds the tasks of the plan that nothing is stored of, so that they show as gaps.
+
+    A task whose answers wait for a judge is no gap: it is set aside, with that reason.
+    """
     planned = dict.fromkeys(str(e["task"]) for e in study.get("evaluations", ()))
     scored = {mode.task for mode in modes}
     empty = [
         Mode(label=task, task=task, settings={}, evaluations={})
         for task in planned
-        if task not in scored
+        if task not in scored and task not in unjudged
     ]
     order = list(planned)
     return sorted(

@@ -1,0 +1,97 @@
+"""A judge in this process, and outputs for it to compare."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from maple.judge import Endpoint, EndpointSettings, Output
+
+
+class JudgeServer:
+    """An OpenAI-compatible server that answers as ``reply`` says and remembers what it was asked.
+
+    ``reply(body, n)`` -> (status, headers, JSON) for the n-th request, counted from 1.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.times: list[float] = []
+        self.reply: Callable[[dict[str, Any], int], tuple[int, dict[str, str], Any]] = ranked
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                with server._lock:
+                    server.asked.append(body)
+                    server.times.append(time.monotonic())
+                    number = len(server.asked)
+                status, headers, content = server.reply(body, number)
+                text = json.dumps(content).encode()
+                try:
+                    self.send_response(status)
+                    for name, value in {**headers, "content-type": "application/json"}.items():
+                        self.send_header(name, value)
+                    self.send_header("content-length", str(len(text)))
+                    self.end_headers()
+                    self.wfile.write(text)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # the client gave up waiting, as it should
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def endpoint(self, **changes: Any) -> Endpoint:
+        settings = {"judge": "j", "base_url": self.url, "api_key": "k", "first_wait_seconds": 0.01}
+        return Endpoint(EndpointSettings(**{**settings, **changes}))
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def completion(text: str, **choice: Any) -> dict[str, Any]:
+    """A chat completion with one choice, as a server sends it."""
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "j",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }
+
+
+def ranked(body: dict[str, Any], number: int) -> tuple[int, dict[str, str], Any]:
+    """Prefers the longer answer of the pairwise prompt."""
+    text = body["messages"][-1]["content"]
+    first, second = (part.split('"""')[0] for part in text.split('"answer": """')[1:])
+    best = 1 if len(first) > len(second) else 2
+    ranks = [{"model": "model_1", "rank": best}, {"model": "model_2", "rank": 3 - best}]
+    return 200, {}, completion(str(ranks))
+
+
+def outputs_of(generator: str, n: int, text: Callable[[int], str]) -> list[Output]:
+    return [
+        Output(instruction=f"Say {i}.", output=text(i), generator=generator, dataset="koala")
+        for i in range(n)
+    ]
