@@ -46,7 +46,7 @@ def changed(*path: Any, to: Any = None) -> dict[str, Any]:
 @pytest.mark.parametrize("folder", ["xquad/", ""])
 def test_a_question_becomes_a_sample_of_its_id(folder, write, files) -> None:
     write(f"{folder}xquad.tr.json", RELEASE)
-    fields = {"context": "308 C.", "question": "Q?"}
+    fields = {"context": "308 C.", "question": "Q?", "language": "tur_Latn"}
     assert read(files) == [Sample(id="a1", fields=fields, gold=("308",))]
 
 
@@ -96,7 +96,7 @@ def test_a_truncated_file_names_file_and_line(write, files) -> None:
 
 def test_a_file_that_is_not_utf8_says_so(write, files) -> None:
     write("xquad/xquad.tr.json", "").write_bytes('{"data": "ı"}'.encode("iso8859-9"))
-    with pytest.raises(DataError, match=r"xquad\.tr\.json: not UTF-8 at byte 10"):
+    with pytest.raises(DataError, match=r"xquad\.tr\.json, line 1: not UTF-8 at byte 10"):
         read(files)
 
 
@@ -139,7 +139,7 @@ words = st.sampled_from(
 texts = st.one_of(st.text(), st.lists(words).map(" ".join))
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(texts, texts)
 def test_scores_equal_squads_script(gold: str, answer: str) -> None:
     assert normalise(answer) == oracle_normalise(answer)
@@ -174,7 +174,34 @@ def test_scores_equal_squads_script_on_real_answers(code: str, shared: Files) ->
 
 
 def test_the_best_of_several_references_counts() -> None:
-    sample = Sample(id="1", fields={}, gold=("three hundred", "308"))
+    sample = Sample(id="1", fields={"language": "eng_Latn"}, gold=("three hundred", "308"))
     response = GenerationResponse(text=" The 308.", finish="stop", n_tokens=2)
     score = load_task("xquad").score(sample, GenerationRequest(context=""), response)
-    assert score.metrics == {"f1": 1.0, "exact_match": 1.0}
+    assert score.metrics == {
+        "f1": 1.0,
+        "exact_match": 1.0,
+        # Articles stay: no other language loses its own.
+        "f1_segmented": pytest.approx(2 / 3),
+        "exact_match_segmented": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "gold", "answer", "official", "segmented"),
+    [
+        # ["ใน", "กรุงเทพมหานคร"] against ["กรุงเทพมหานคร"]; the whole of it is a token otherwise.
+        ("tha_Thai", "ในกรุงเทพมหานคร", "กรุงเทพมหานคร", 0.0, 2 / 3),
+        ("zho_Hans", "北京市", "北京", 0.0, 4 / 5),
+        ("tur_Latn", "kara kedi", "kedi", 2 / 3, 2 / 3),
+    ],
+)
+def test_unspaced_scripts_are_segmented_beside_the_official_score(
+    code, gold, answer, official, segmented
+) -> None:
+    if code == "tha_Thai":
+        pytest.importorskip("pythainlp")
+    sample = Sample(id="1", fields={"language": code}, gold=(gold,))
+    response = GenerationResponse(text=answer, finish="stop", n_tokens=1)
+    metrics = load_task("xquad").score(sample, GenerationRequest(context=""), response).metrics
+    assert metrics["f1"] == pytest.approx(official)
+    assert metrics["f1_segmented"] == pytest.approx(segmented)

@@ -5,6 +5,8 @@
 Rajpurkar et al. 2016 (arXiv 1606.05250). F1 is the harmonic mean of precision and recall over bags
 of tokens, exact match is equality, each after normalising both sides and each the best over the
 references. What is normalised how is the task's: ``normalise`` here is SQuAD v1.1's, for English.
+Beside the task's official scores stand ``f1_segmented`` and ``exact_match_segmented``, over words
+as ``maple.catalog.segment`` cuts them in the answer's language.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from maple.catalog.contracts import GenerationResponse, Response, Sample, Score
+from maple.catalog.segment import segment
 from maple.errors import DataError
 from maple.files.fields import place
 from maple.files.read import read_parquet
@@ -29,24 +33,35 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def read_questions(paths: Iterable[Path]) -> Iterator[Sample]:
+def read_questions(
+    paths: Iterable[Path], *, prefix: str = "", are_named: bool = True
+) -> Iterator[Sample]:
     """Yields the questions of SQuAD JSON or Parquet files in upstream order, by upstream's ids.
 
     Fields are ``context`` and ``question`` as they stand; the gold is every reference.
 
+    Args:
+        paths: the files.
+        prefix: how the ids begin that are wanted, in files that hold several languages.
+        are_named: False where a file's ids tell nothing: a question is its number, from 0.
+
     Raises:
         DataError: a question is not what the layout promises, or an id is used twice; no questions.
     """
-    seen = set()
+    seen: set[str] = set()
+    n_found = 0
     for path in paths:
         found = _of_parquet(path) if path.suffix == ".parquet" else _of_squad(path)
         for where, sample in found:
-            if sample.id in seen:
+            if are_named and sample.id in seen:
                 raise DataError(f"{where}: the id {sample.id!r} is used twice.")
             seen.add(sample.id)
-            yield sample
-    if not seen:
-        raise DataError(f"{path}: holds no questions. Fetch it again.")
+            if sample.id.startswith(prefix):
+                yield sample if are_named else replace(sample, id=str(n_found))
+                n_found += 1
+    if not n_found:
+        which = f" whose id begins with {prefix!r}" if prefix else ""
+        raise DataError(f"{path}: holds no questions{which}. Fetch it again.")
 
 
 def mega_context(template: str, fields: Mapping[str, str]) -> str:
@@ -60,8 +75,19 @@ def cleaned(fields: Mapping[str, str]) -> dict[str, str]:
     return {name: text.replace("\ufeff", "").strip() for name, text in fields.items()}
 
 
-def span_score(sample: Sample, response: Response, normaliser: Normaliser) -> Score:
-    """Scores a span: ``f1`` (headline) and ``exact_match``, each the best over the references.
+def span_score(
+    sample: Sample, response: Response, normaliser: Normaliser, *, language: str
+) -> Score:
+    """Scores a span, each metric the best over the references.
+
+    ``f1`` (headline) and ``exact_match`` are over the normaliser's tokens, ``f1_segmented`` and
+    ``exact_match_segmented`` over the language's own words.
+
+    Args:
+        sample: holds the references.
+        response: the answer.
+        normaliser: the benchmark's.
+        language: canonical code of the language that answers are in.
 
     Raises:
         TypeError: the response is not that of a generation.
@@ -69,10 +95,19 @@ def span_score(sample: Sample, response: Response, normaliser: Normaliser) -> Sc
     if not isinstance(response, GenerationResponse):
         raise TypeError("a generation task needs a GenerationResponse")
     answer = response.text
-    metrics = {
-        "f1": max(token_f1(gold, answer, normaliser) for gold in sample.gold),
-        "exact_match": max(exact_match(gold, answer, normaliser) for gold in sample.gold),
-    }
+
+    def own(text: str) -> list[str]:
+        return segment(text, language)
+
+    def official(text: str) -> list[str]:
+        return normaliser(text).split()
+
+    metrics = {}
+    for suffix, tokens in (("", official), ("_segmented", own)):
+        given = tokens(answer)
+        expected = [tokens(gold) for gold in sample.gold]
+        metrics[f"f1{suffix}"] = max(_overlap(gold, given) for gold in expected)
+        metrics[f"exact_match{suffix}"] = float(given in expected)
     return Score(value=metrics["f1"], prediction=answer.strip(), metrics=metrics)
 
 
@@ -92,7 +127,10 @@ def token_f1(gold: str, answer: str, normaliser: Normaliser = normalise) -> floa
     Where either side normalises to nothing it is the exact match, as in lm-eval's xquad; the
     scripts of SQuAD v1.1 and MLQA give 0 to two empty sides.
     """
-    expected, given = normaliser(gold).split(), normaliser(answer).split()
+    return _overlap(normaliser(gold).split(), normaliser(answer).split())
+
+
+def _overlap(expected: Sequence[str], given: Sequence[str]) -> float:
     if not expected or not given:
         return float(expected == given)
     n_common = (Counter(expected) & Counter(given)).total()
@@ -136,7 +174,19 @@ def _get(row: Any, name: str, kind: type[Kind], where: str) -> Kind:
     value = row[name]
     if not isinstance(value, kind):
         raise DataError(f"{where}: field {name!r} must be a {kind.__name__}, it is {value!r:.60}.")
+    if isinstance(value, str):
+        _require_unicode(value, name, where)
     return value
+
+
+def _require_unicode(value: str, name: str, where: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}: field {name!r} holds half of a surrogate pair at character {error.start}. "
+            "Correct the question, or remove it."
+        ) from error
 
 
 def _load(path: Path) -> Any:
@@ -148,4 +198,7 @@ def _load(path: Path) -> Any:
             "The file is truncated or was edited; fetch it again."
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}. Convert the file.") from error
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}, line {line}: not UTF-8 at byte {error.start}. Convert the file to UTF-8."
+        ) from error

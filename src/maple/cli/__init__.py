@@ -10,14 +10,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from maple.cli import atlas, scores, stores, studies
+from maple.cli import atlas, certify, judge, scores, show, stores, studies
 from maple.cli.app import app
 from maple.errors import MapleError
 
 __all__ = ["app", "main"]
 
 app.add_typer(atlas.app, name="atlas", no_args_is_help=True)
-for _part in (studies, scores, stores):
+app.add_typer(show.app, name="show", no_args_is_help=True)
+for _part in (certify, judge, studies, scores, stores):
     app.registered_commands += _part.app.registered_commands
 
 

@@ -45,6 +45,19 @@ Choices = Annotated[
     Literal["letter", "cloze"],
     typer.Option(help="Belebele ranks the letters of listed answers, or the answers."),
 ]
+Template = Annotated[
+    Literal["plain", "bactrian-x", "alpaca", "chat"],
+    typer.Option(help="Wrapped around the prompt."),
+]
+InstructionLanguage = Annotated[
+    Literal["english", "native"], typer.Option(help="Of the mega wording.")
+]
+Split = Annotated[str | None, typer.Option(help="Default: each task's own.")]
+Scoring = Annotated[
+    Literal["ranking", "generation"],
+    typer.Option(help="A choice: rank its options, or generate and extract the one named."),
+]
+Shots = Annotated[int, typer.Option(min=0, help="Answered examples before each question.")]
 Workers = Annotated[
     int,
     typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,8 +11,13 @@ from maple.cli.app import (
     BatchSize,
     Choices,
     DataDir,
+    InstructionLanguage,
     Limit,
     PromptForm,
+    Scoring,
+    Shots,
+    Split,
+    Template,
     console,
     data_files,
     exit_on_failures,
@@ -34,19 +39,16 @@ def evaluate(
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(help="Store of the scores.")] = Path("runs/eval"),
     prompt: PromptForm = "mega",
-    template: Annotated[
-        Literal["plain", "bactrian-x", "alpaca", "chat"],
-        typer.Option(help="Wrapped around the prompt."),
-    ] = "plain",
-    instruction_language: Annotated[
-        Literal["english", "native"], typer.Option(help="Of the mega wording.")
-    ] = "english",
+    template: Template = "plain",
+    instruction_language: InstructionLanguage = "english",
     choices: Choices = "letter",
+    scoring: Scoring = "ranking",
+    shots: Shots = 0,
     quantization: Annotated[
         str | None,
         typer.Option(help="Default: the adapter's own, else the checkpoint's precision."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Default: each task's own.")] = None,
+    split: Split = None,
     limit: Limit = None,
     batch_size: BatchSize = None,
     allow_mismatch: Annotated[
@@ -59,20 +61,21 @@ def evaluate(
     from maple.run.evaluate import EvaluationRequest
     from maple.study import PromptSettings
 
-    files = data_files(str(data_dir) if data_dir else "hub", out)
     data = str(data_dir) if data_dir else "hub"
+    files = data_files(data, out)
+    chosen = select_evaluations(tasks.split(","), languages, data=data, split=split, files=files)
     request = EvaluationRequest(
         model=model,
         adapters=tuple(adapter or ()),
         quantization=quantization,
-        evaluations=tuple(
-            select_evaluations(tasks.split(","), languages, data=data, split=split, files=files)
-        ),
+        evaluations=tuple(chosen),
         prompt=PromptSettings(
             form=prompt,
             template=template,
             instruction_language=instruction_language,
             choices=choices,
+            scoring=scoring,
+            shots=shots,
         ),
         split=split,
         limit=limit,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from maple.cli.app import Json, console
 
 app = typer.Typer()
+
+_WIDE = 1000
+"""Columns that no table needs."""
 
 
 @app.command()
@@ -48,12 +51,25 @@ def list_entries(
         Literal["methods", "tasks", "datasets", "quantization", "models", "languages"],
         typer.Argument(help="What to list."),
     ],
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Of languages: the matrix of these tasks, comma-separated, or 'all'."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List what a study may name."""
-    from maple.plan.listing import list_rows, listing_table
+    from maple.errors import UsageError
+    from maple.plan import listing
 
+    if tasks and kind != "languages":
+        raise UsageError(f"--tasks goes with `maple list languages`, not with {kind}.")
+    content: Any = listing.task_matrix(tasks.split(",")) if tasks else listing.list_rows(kind)
     if as_json:
-        print(json.dumps(list_rows(kind), indent=2, ensure_ascii=False))
+        print(json.dumps(content, indent=2, ensure_ascii=False))
     else:
-        console().print(listing_table(kind))
+        table = listing.matrix_table(content) if tasks else listing.listing_table(kind)
+        screen = console()
+        if tasks:
+            # A column cut to three letters says nothing: lines may be long instead.
+            screen.width = max(screen.width, _WIDE)
+        screen.print(table)

@@ -31,6 +31,8 @@ class EncodedRequest:
     prompt: tuple[int, ...] = ()
     stop: tuple[str, ...] = ()
     max_new_tokens: int = 0
+    unconditional: tuple[EncodedOption, ...] = ()
+    """The options with nothing before them, for PMI; empty where the context is empty already."""
     was_truncated: bool = False
     """Whether the prompt was cut at its left to fit the model."""
 
@@ -79,8 +81,11 @@ class Encoder:
         """Encodes every option; a sequence too long for the model loses its left end."""
         context, continuations = self.texts(request)
         options = [self._option(context, c) for c in continuations]
+        alone = [self._option("", c)[0] for c in continuations] if context else []
         return EncodedRequest(
-            options=tuple(o for o, _ in options), was_truncated=any(cut for _, cut in options)
+            options=tuple(o for o, _ in options),
+            unconditional=tuple(alone),
+            was_truncated=any(cut for _, cut in options),
         )
 
     def generation(self, request: GenerationRequest, max_new_tokens: int | None) -> EncodedRequest:

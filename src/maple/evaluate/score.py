@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from maple.catalog.contracts import RankingResponse, Response
-from maple.evaluate.encode import EncodedRequest
+from maple.catalog.contracts import (
+    GenerationRequest,
+    GenerationResponse,
+    RankingResponse,
+    Request,
+    Response,
+)
+from maple.evaluate.checks import check_output
+from maple.evaluate.encode import EncodedOption, EncodedRequest
 from maple.evaluate.engine import Engine
 from maple.evaluate.prepare import PreparedTask
 from maple.records import SampleRecord
@@ -26,22 +33,39 @@ def score_batches(
     alone; since the batches do not depend on what is stored, that happens only after a change
     of ``limit``, and a plain resume repeats an uninterrupted run's batches exactly.
     """
+    alone: dict[EncodedOption, float] | None = None
     for batch in prepared.batches:
         wanted = [i for i in batch if prepared.samples[i].id not in stored]
         if not wanted:
             continue
+        if alone is None:
+            alone = _score_alone(engine, prepared)
         encoded = [prepared.encoded[i] for i in wanted]
-        responses = _answer(engine, encoded)
+        responses = _answer(engine, encoded, alone)
         yield [
             _record(prepared, index, response, eval_id, run_id)
             for index, response in zip(wanted, responses, strict=True)
         ]
 
 
-def _answer(engine: Engine, encoded: list[EncodedRequest]) -> Sequence[Response]:
-    if encoded[0].options:
-        return engine.loglikelihoods(encoded)
-    return engine.generate(encoded)
+def _score_alone(engine: Engine, prepared: PreparedTask) -> dict[EncodedOption, float]:
+    """Log-likelihood of each option without its context: few, since labels and letters repeat."""
+    found = {}
+    for batch in prepared.alone:
+        (response,) = engine.loglikelihoods([EncodedRequest(options=batch)])
+        found |= dict(zip(batch, response.loglikelihoods, strict=True))
+    return found
+
+
+def _answer(
+    engine: Engine, encoded: list[EncodedRequest], alone: Mapping[EncodedOption, float]
+) -> Sequence[Response]:
+    if not encoded[0].options:
+        return engine.generate(encoded)
+    return [
+        replace(response, unconditional=tuple(alone[o] for o in request.unconditional))
+        for request, response in zip(encoded, engine.loglikelihoods(encoded), strict=True)
+    ]
 
 
 def _record(
@@ -61,7 +85,27 @@ def _record(
         score=score.value,
         metrics=dict(score.metrics),
     )
+    if isinstance(response, GenerationResponse):
+        request = prepared.requests[index]
+        found = check_output(
+            response.text,
+            # Of a question in another language than its passage the answer is in the passage's.
+            language=sample.fields.get("language", prepared.language),
+            finish=response.finish,
+            context=request.context,
+            gold=_accepted(request, sample.gold),
+            was_extracted=score.was_extracted,
+            has_choices=isinstance(request, GenerationRequest) and bool(request.choices),
+        )
+        shared = replace(shared, checks=found)
     return _with_response(shared, response)
+
+
+def _accepted(request: Request, gold: Sequence[str]) -> Sequence[str]:
+    """What a right answer says: of a choice, the option and not its number."""
+    if isinstance(request, GenerationRequest) and request.choices:
+        return request.choices[int(gold[0])].texts
+    return gold
 
 
 def _with_response(record: SampleRecord, response: Response) -> SampleRecord:
@@ -71,6 +115,7 @@ def _with_response(record: SampleRecord, response: Response) -> SampleRecord:
             loglikelihoods=response.loglikelihoods,
             is_greedy=response.is_greedy,
             n_tokens=response.n_tokens,
+            unconditional=response.unconditional,
         )
     return replace(
         record, text=response.text, finish=response.finish, n_tokens=(response.n_tokens,)

@@ -69,6 +69,7 @@ class Plan:
             template=choice.template or default,
             shots=choice.shots,
             choices=choice.choices,
+            scoring=choice.scoring,
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from maple.catalog import load_task
+from maple.catalog import load_task, segment
 from maple.catalog.contracts import GenerationRequest
-from maple.evaluate import Engine, PreparedTask, score_batches
-from maple.evaluate.prepare import TaskRequest
+from maple.evaluate import Engine, PreparedTask, checks, score_batches
+from maple.evaluate.prepare import TaskRequest, heeded, read_paths
 from maple.files import Files
 from maple.records import SampleRecord
 from maple.run.adapters import adapter_hash
@@ -38,11 +38,21 @@ def score_model(model: nn.Module, run_id: str, adapter: str, context: CohortCont
             "prompts": prepared.prompts_id,
             "chance_level": info.chance_level,
             "headline": info.headline,
+            "is_judged": info.is_judged,
             "available": prepared.available,
+            **_tools(prepared),
         }
         context.store.write_prompts(prepared.prompts_id, prepared.prompts)
         stored = context.store.begin_evaluation(spec, extra)
         _score_task(engine, prepared, spec, stored, context)
+
+
+def _tools(prepared: PreparedTask) -> dict[str, str]:
+    """What cuts and identifies generated text, with versions: scores and checks depend on them."""
+    if prepared.encoded[0].options:
+        return {}
+    language = prepared.samples[0].fields.get("language", prepared.language)
+    return {"segmenter": segment.describe(language), "identifier": checks.describe()}
 
 
 def is_scored(run_id: str, adapter: str, context: CohortContext) -> bool:
@@ -71,16 +81,18 @@ def expected_evaluations(
     for request in wanted:
         task = load_task(request.task)
         split = request.split or task.info.split
+        asked = heeded(task, prompt)
+        paths = read_paths(task, files, request.language, split, asked)
         spec = EvalSpec(
             run_id=_ANY,
             adapter=_ANY,
             task=request.task,
             task_version=task.info.version,
             language=request.language,
-            data=files.fingerprint(task.paths(files, request.language, split)),
+            data=files.fingerprint(paths),
             split=split,
-            prompt=prompt,
-            decoding=request.decoding if _generates(request, prompt, files) else ranked,
+            prompt=asked,
+            decoding=request.decoding if _generates(request, asked, files) else ranked,
         )
         found.append(Expected(evaluation=spec, limit=request.limit))
     return found
@@ -140,5 +152,6 @@ def _score_task(
     context.store.add_samples(spec.id, waiting)
     seconds = time.monotonic() - began
     context.store.finish_evaluation(spec.id, samples=total, limit=prepared.limit, seconds=seconds)
-    mean = value / max(1, total - done)
-    context.progress.end(f"{prepared.task.info.headline} {mean:.3f}")
+    info, count = prepared.task.info, total - done
+    mean = f"{info.headline} {value / max(1, count):.3f}"
+    context.progress.end(f"{count} outputs" if info.is_judged else mean)

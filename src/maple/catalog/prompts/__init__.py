@@ -1,12 +1,13 @@
 """The words of the mega and completion forms: ``CODE.toml`` holds those of one language.
 
-A section is what one kind of task asks with: ``xnli``, ``xcopa``, ``qa`` (XQuAD and MLQA),
-``belebele``, ``xlsum``, ``xstorycloze``; ``completion`` serves all tasks. A language may lack
-sections, never keys of a section.
+A section is what one kind of task asks with: ``xnli``, ``pawsx``, ``xcopa``, ``qa`` (XQuAD, MLQA
+and TyDiQA-GoldP), ``belebele``, ``xlsum``, ``xstorycloze``; ``completion`` serves all tasks. A
+language may lack sections, never keys of a section.
 
-Source of the English words: MEGA (Ahuja et al. 2023, arXiv 2303.12528) for XNLI, XL-Sum and
-XStoryCloze, arXiv 2410.16168 for XCOPA, Belebele and question answering. The others are ours.
-XCOPA's Quechua (qve_Latn) has none: no wording could be vouched for.
+Source of the English words: MEGA (Ahuja et al. 2023, arXiv 2303.12528) for XNLI, PAWS-X (its
+``PAWS-ANLI GPT3``), XL-Sum and XStoryCloze, arXiv 2410.16168 for XCOPA, Belebele and question
+answering. The others are ours. XCOPA's Quechua (qve_Latn) has none: no wording could be vouched
+for.
 """
 
 from __future__ import annotations

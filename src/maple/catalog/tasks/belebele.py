@@ -13,7 +13,14 @@ from typing import Any
 
 from maple.catalog import completion
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
-from maple.catalog.tasks import check_shots, check_split, mega_words, ranking_score, subset
+from maple.catalog.tasks import (
+    check_split,
+    choice_request,
+    choice_score,
+    listed_choices,
+    mega_words,
+    subset,
+)
 from maple.errors import DataError, UsageError
 from maple.files import Files
 from maple.files.fields import int_field, place, text_field
@@ -66,6 +73,7 @@ class Belebele(Task):
         headline="accuracy",
         split="test",
         samples={"test": 900},
+        settings=frozenset({"choices", "scoring"}),
         hub="facebook/belebele",
     )
 
@@ -102,7 +110,8 @@ class Belebele(Task):
             )
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
-        """Words a ranking of the letters A to D or, with ``choices: cloze``, of the four answers.
+        """Words a ranking of the letters A to D or, with ``choices: cloze``, of the four answers;
+        under ``scoring: generation`` a question for one of them.
 
         The lm-eval form is the harness's, which knows letters only and is English everywhere. In
         the mega form an answer begins a new line, so no script meets a space it does not use.
@@ -110,7 +119,16 @@ class Belebele(Task):
         Raises:
             UsageError: cloze in the lm-eval form; or no words in that language.
         """
-        check_shots(prompt)
+        ranking = self._ranking(sample, language, prompt)
+        marks = _LETTERS if prompt.choices == "letter" else ()
+        listed = listed_choices([sample.fields[name] for name in _ANSWERS], marks)
+        return choice_request(ranking, listed, prompt)
+
+    def score(self, sample: Sample, request: Request, response: Response) -> Score:
+        """1 when the right answer, or its letter, is the most likely one, or the one named."""
+        return choice_score(sample, request, response)
+
+    def _ranking(self, sample: Sample, language: str, prompt: PromptSettings) -> RankingRequest:
         if prompt.form == "lm-eval":
             return _lm_eval_request(sample.fields, prompt)
         words = mega_words(
@@ -136,10 +154,6 @@ class Belebele(Task):
             continuations=answers if is_cloze else _LETTERS,
             delimiter="\n",
         )
-
-    def score(self, sample: Sample, request: Request, response: Response) -> Score:
-        """1 when the right answer, or its letter, is the most likely one."""
-        return ranking_score(sample, request, response)
 
 
 def _lm_eval_request(fields: Mapping[str, str], prompt: PromptSettings) -> RankingRequest:

@@ -25,8 +25,9 @@ from maple.catalog.contracts import (
     Task,
     TaskInfo,
 )
-from maple.catalog.tasks import check_shots, check_split, mega_words, subset
+from maple.catalog.tasks import check_split, mega_words, subset
 from maple.catalog.words import words
+from maple.errors import UsageError, unknown_name
 from maple.files import Files
 from maple.study import PromptSettings
 
@@ -45,8 +46,29 @@ _ARTICLES: Mapping[str, str] = {
 _CHINESE_CHARACTER = re.compile(r"([\u4e00-\u9fa5])")
 
 
+# Questions that two languages share, test and dev; a language shares all of its own with English.
+# Source: the Hub's dataset_infos.json of mlqa, by the release's 49 files.
+_SHARED: Mapping[str, tuple[int, int]] = {
+    "ar de": (1649, 207),
+    "ar es": (1978, 161),
+    "ar hi": (1831, 186),
+    "ar vi": (2047, 163),
+    "ar zh": (1912, 188),
+    "de es": (1776, 196),
+    "de hi": (1430, 163),
+    "de vi": (1675, 182),
+    "de zh": (1621, 190),
+    "es hi": (1723, 187),
+    "es vi": (2018, 189),
+    "es zh": (1947, 161),
+    "hi vi": (1947, 177),
+    "hi zh": (1767, 189),
+    "vi zh": (1943, 184),
+}
+
+
 class Mlqa(Task):
-    """Extractive question answering in 7 languages, context and question in the same one.
+    """Extractive question answering in 7 languages and in the 42 pairs of two of them.
 
     A question of ``mlqa/MLQA_V1/dev/dev-context-en-question-en.json``, SQuAD's layout::
 
@@ -56,9 +78,11 @@ class Mlqa(Task):
                    "id": "569666f4dc3983dab5624e989212c1d9d0cd1798"}]}]}]}
 
     becomes the sample of that id with gold ``("remains infected for its lifetime",)``; its field
-    ``language`` says whose normaliser scores it. A plain language code means that context and
-    question are both in it; MLQA's 42 pairs of two languages are not there yet. A question has the
-    same id in every language that has it, and no two languages have the same questions.
+    ``language`` says whose normaliser scores it: the context's, since an answer is a span of it.
+
+    A language means that of the question. Plain ``mlqa`` has the context in the same one; of
+    ``mlqa:en`` every context is English (the paper's G-XLT). A question has the same id in every
+    language that has it, and no two languages have the same questions.
     """
 
     info = TaskInfo(
@@ -97,32 +121,55 @@ class Mlqa(Task):
                 "zho_Hans": 504,
             },
         },
+        shots_split="validation",
         hub="facebook/mlqa",
     )
 
+    def __init__(self, context: str | None = None) -> None:
+        """Makes the task.
+
+        Args:
+            context: canonical code of the contexts' language; None: the question's own.
+        """
+        self._context = context
+        if context is not None:
+            self.info = replace(Mlqa.info, samples=_pair_counts(context))
+
+    @classmethod
+    def with_argument(cls, argument: str) -> Mlqa:
+        """``mlqa:en``: contexts in that language, questions in the one evaluated.
+
+        Raises:
+            UsageError: MLQA has no contexts in it; or another spelling, as a task has one name.
+        """
+        codes = {name: code for code, name in cls.info.languages.items()}
+        if argument not in codes:
+            raise UsageError(unknown_name("context language", argument, codes))
+        return cls(codes[argument])
+
     def paths(self, files: Files, language: str, split: str) -> list[Path]:
-        """The file whose contexts and questions are both in the language."""
+        """The file of the context's and the question's language."""
         check_split(self.info, "mlqa", split)
-        name, part = subset(self.info, language), _UPSTREAM_SPLIT[split]
-        file = f"{part}/{part}-context-{name}-question-{name}.json"
+        context = subset(self.info, self._context or language)
+        question, part = subset(self.info, language), _UPSTREAM_SPLIT[split]
+        file = f"{part}/{part}-context-{context}-question-{question}.json"
         return files.find(
             local=[f"mlqa/MLQA_V1/{file}", f"MLQA_V1/{file}", f"mlqa/{file}", file],
             repo=self.info.hub,
-            patterns=[f"mlqa.{name}.{name}/{split}*.parquet"],
+            patterns=[f"mlqa.{context}.{question}/{split}*.parquet"],
             revision=self.info.revision,
         )
 
     def samples(self, files: Files, language: str, split: str) -> Iterator[Sample]:
         """Yields the questions in upstream order, named by upstream's ids."""
         for sample in squad.read_questions(self.paths(files, language, split)):
-            yield replace(sample, fields={**sample.fields, "language": language})
+            yield replace(sample, fields={**sample.fields, "language": self._context or language})
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
         """Words a question to be answered by a continuation, up to the end of its line.
 
         The lm-eval form names the parts in English whatever the language, as the harness does.
         """
-        check_shots(prompt)
         if prompt.form == "lm-eval":
             context, question = sample.fields["context"], sample.fields["question"]
             return GenerationRequest(
@@ -139,13 +186,15 @@ class Mlqa(Task):
         return GenerationRequest(context=context, delimiter="\n")
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
-        """``f1`` (headline) and ``exact_match`` after MLQA's normaliser of the sample's language.
+        """``f1`` (headline) and ``exact_match`` after MLQA's normaliser of the context's language.
 
         Equal to MLQA's script but for the Arabic article, where its pattern is corrected as in
         lm-eval, and for two sides that both normalise to nothing, whose F1 is 1 here and 0 there.
+        Beside them stand both over the language's words (``maple.catalog.segment``).
         """
-        normaliser = partial(normalise, language=sample.fields["language"])
-        return squad.span_score(sample, response, normaliser)
+        language = sample.fields["language"]
+        normaliser = partial(normalise, language=language)
+        return squad.span_score(sample, response, normaliser, language=language)
 
 
 def normalise(text: str, language: str) -> str:
@@ -167,6 +216,26 @@ def normalise(text: str, language: str) -> str:
     if name == "zh":
         kept = _CHINESE_CHARACTER.sub(r" \1 ", kept)
     return " ".join(kept.split())
+
+
+def _pair_counts(context: str) -> dict[str, dict[str, int]]:
+    """Split -> questions in each language about contexts in one."""
+    return {
+        split: {code: _pair_count(context, code, split) for code in Mlqa.info.languages}
+        for split in Mlqa.info.samples
+    }
+
+
+def _pair_count(context: str, question: str, split: str) -> int:
+    pair = {Mlqa.info.languages[code] for code in (context, question)}
+    if len(pair - {"en"}) == 2:
+        test, validation = _SHARED[" ".join(sorted(pair))]
+        return test if split == "test" else validation
+    # A question of another language is a translation of an English one.
+    rarer = question if context == "eng_Latn" else context
+    count = Mlqa.info.declared(split, rarer)
+    assert count is not None
+    return count
 
 
 def _is_punctuation(character: str) -> bool:

@@ -17,8 +17,10 @@ from maple.catalog import completion
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
 from maple.catalog.tasks import (
     check_split,
+    choice_request,
+    choice_score,
+    listed_choices,
     mega_words,
-    ranking_score,
     subset,
     words_for,
 )
@@ -125,6 +127,8 @@ class Xcopa(Task):
         headline="accuracy",
         split="test",
         samples={"test": 500, "validation": 100},
+        shots_split="validation",
+        settings=frozenset({"scoring"}),
         hub="cambridgeltl/xcopa",
     )
 
@@ -153,12 +157,22 @@ class Xcopa(Task):
             yield Sample(id=str(row.index), fields={**row.fields, "asks": asks}, gold=(str(label),))
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
-        """Words a ranking of both choices.
+        """Words a ranking of both choices, or a question for the better one's number.
 
         The lm-eval form is its wording and joining, letter for letter, but for one defect that
         is not kept: the last character of a premise is dropped only where it is punctuation.
         In the mega form an answer begins a new line, so no script meets a space it does not use.
         """
+        ranking = self._ranking(sample, language, prompt)
+        fields = sample.fields
+        listed = listed_choices((fields["choice1"], fields["choice2"]), ("1", "2"))
+        return choice_request(ranking, listed, prompt)
+
+    def score(self, sample: Sample, request: Request, response: Response) -> Score:
+        """1 when the right choice is the more likely one, or the one that is named."""
+        return choice_score(sample, request, response)
+
+    def _ranking(self, sample: Sample, language: str, prompt: PromptSettings) -> RankingRequest:
         if prompt.form == "lm-eval":
             connectors = words_for(_CONNECTORS, self.info, language, prompt)
             return _lm_eval_request(sample.fields, connectors, is_english=language == "eng_Latn")
@@ -172,10 +186,6 @@ class Xcopa(Task):
             )
         words = Instructions(**mega_words("xcopa", language, prompt))
         return _mega_request(sample.fields, words)
-
-    def score(self, sample: Sample, request: Request, response: Response) -> Score:
-        """1 when the right choice is the more likely one."""
-        return ranking_score(sample, request, response)
 
     def _find(self, files: Files, name: str, split: str) -> list[Path]:
         part = _UPSTREAM_SPLIT[split]

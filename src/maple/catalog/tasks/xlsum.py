@@ -24,7 +24,7 @@ from maple.catalog.contracts import (
     Task,
     TaskInfo,
 )
-from maple.catalog.tasks import check_shots, check_split, mega_words, subset
+from maple.catalog.tasks import check_split, mega_words, subset
 from maple.catalog.words import words
 from maple.errors import DataError, UsageError
 from maple.files import Files
@@ -115,6 +115,7 @@ class Xlsum(Task):
             split: {code: count for code, (_, count) in _LANGUAGES.items()}
             for split in ("test", "validation")
         },
+        shots_split="validation",
         hub="csebuetnlp/xlsum",
     )
 
@@ -160,7 +161,6 @@ class Xlsum(Task):
             UsageError: the lm-eval form, which the harness does not have; or no words in that
                 language.
         """
-        check_shots(prompt)
         if prompt.form == "lm-eval":
             raise UsageError(
                 "xlsum: lm-evaluation-harness has no such task, so there is no lm-eval form. "

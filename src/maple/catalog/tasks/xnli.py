@@ -15,8 +15,10 @@ from maple.catalog import completion
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
 from maple.catalog.tasks import (
     check_split,
+    choice_request,
+    choice_score,
+    label_choices,
     mega_words,
-    ranking_score,
     subset,
     words_for,
 )
@@ -113,6 +115,8 @@ class Xnli(Task):
         headline="accuracy",
         split="test",
         samples={"test": 5010, "validation": 2490},
+        shots_split="validation",
+        settings=frozenset({"scoring"}),
         hub="facebook/xnli",
     )
 
@@ -133,10 +137,18 @@ class Xnli(Task):
             yield Sample(id=str(number), fields=row.fields, gold=(str(row.label),))
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
-        """Words a ranking of the three labels.
+        """Words a ranking of the three labels, or a question for one of them.
 
         The lm-eval form has an empty context and ranks whole sentences, one a label.
         """
+        ranking = self._ranking(sample, language, prompt)
+        return choice_request(ranking, label_choices("xnli", language, _LABEL_KEYS), prompt)
+
+    def score(self, sample: Sample, request: Request, response: Response) -> Score:
+        """1 when the right label is the most likely one, or the one that is named."""
+        return choice_score(sample, request, response)
+
+    def _ranking(self, sample: Sample, language: str, prompt: PromptSettings) -> RankingRequest:
         if prompt.form == "lm-eval":
             tags = words_for(_LABELS, self.info, language, prompt)
             return RankingRequest(context="", continuations=_sentences(sample.fields, tags))
@@ -151,10 +163,6 @@ class Xnli(Task):
             continuations=(words.entailment, words.neutral, words.contradiction),
             delimiter="\n",
         )
-
-    def score(self, sample: Sample, request: Request, response: Response) -> Score:
-        """1 when the right label is the most likely one."""
-        return ranking_score(sample, request, response)
 
     def _find(self, files: Files, language: str, split: str) -> list[Path]:
         name = subset(self.info, language)
@@ -181,6 +189,7 @@ class Xnli(Task):
             yield from rows
 
 
+_LABEL_KEYS = ("entailment", "neutral", "contradiction")
 _UPSTREAM_SPLIT = {"test": "test", "validation": "dev"}
 _COLUMNS = ("premise", "hypothesis", "label")
 _RELEASE_COLUMNS = {"sentence1": "premise", "sentence2": "hypothesis", "gold_label": "label"}

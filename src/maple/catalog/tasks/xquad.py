@@ -7,6 +7,7 @@ Artetxe et al. 2020, "On the Cross-lingual Transferability of Monolingual Repres
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,8 +69,8 @@ class Xquad(Task):
                    "question": "How many points did the Panthers defense surrender?",
                    "answers": [{"text": "308", "answer_start": 34}]}]}]}]}
 
-    becomes the sample of that id with gold ``("308",)``. The only split is called validation, as
-    on the Hub.
+    becomes the sample of that id with gold ``("308",)``; its field ``language`` says how answers
+    are cut into words. The only split is called validation, as on the Hub.
     """
 
     info = TaskInfo(
@@ -110,7 +111,8 @@ class Xquad(Task):
 
     def samples(self, files: Files, language: str, split: str) -> Iterator[Sample]:
         """Yields the questions in upstream order, named by upstream's ids."""
-        yield from squad.read_questions(self.paths(files, language, split))
+        for sample in squad.read_questions(self.paths(files, language, split)):
+            yield replace(sample, fields={**sample.fields, "language": language})
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
         """Words a question to be answered by a continuation, up to the end of its line."""
@@ -134,9 +136,10 @@ class Xquad(Task):
         return GenerationRequest(context=context, delimiter="\n")
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
-        """SQuAD v1.1's ``f1`` (headline) and ``exact_match``, each the best over the references.
+        """SQuAD v1.1's ``f1`` (headline) and ``exact_match``, and both over the language's words.
 
-        Both use the English normaliser in every language, as XQuAD's official figures do: an
-        answer in a script without spaces is a single token, so there F1 is close to exact match.
+        The first two use the English normaliser in every language, as XQuAD's official figures do:
+        an answer in a script without spaces is a single token, so there F1 is close to exact match.
         """
-        return squad.span_score(sample, response, squad.normalise)
+        language = sample.fields["language"]
+        return squad.span_score(sample, response, squad.normalise, language=language)

@@ -13,7 +13,14 @@ from typing import Any
 from maple import languages
 from maple.catalog import completion
 from maple.catalog.contracts import RankingRequest, Request, Response, Sample, Score, Task, TaskInfo
-from maple.catalog.tasks import check_shots, check_split, mega_words, ranking_score, subset
+from maple.catalog.tasks import (
+    check_split,
+    choice_request,
+    choice_score,
+    listed_choices,
+    mega_words,
+    subset,
+)
 from maple.errors import DataError
 from maple.files import Files
 from maple.files.fields import int_field, place, text_field
@@ -70,6 +77,8 @@ class Xstorycloze(Task):
         headline="accuracy",
         split="eval",
         samples={"eval": 1511, "train": 360},
+        shots_split="train",
+        settings=frozenset({"scoring"}),
         hub="juletxara/xstory_cloze",
     )
 
@@ -101,12 +110,20 @@ class Xstorycloze(Task):
                 yield Sample(id=name, fields=_texts(row, path, line), gold=(str(gold),))
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
-        """Words a ranking of both endings.
+        """Words a ranking of both endings, or a question for the right one's number.
 
         The lm-eval form has no words of its own: an ending continues the story. In the mega form
         the endings are listed, and an answer begins a new line.
         """
-        check_shots(prompt)
+        endings = [sample.fields[name].strip() for name in _ENDINGS]
+        ranking = self._ranking(sample, language, prompt)
+        return choice_request(ranking, listed_choices(endings, ("1", "2")), prompt)
+
+    def score(self, sample: Sample, request: Request, response: Response) -> Score:
+        """1 when the right ending is the more likely one, or the one that is named."""
+        return choice_score(sample, request, response)
+
+    def _ranking(self, sample: Sample, language: str, prompt: PromptSettings) -> RankingRequest:
         story = [sample.fields[name] for name in _SENTENCES]
         endings = tuple(sample.fields[name] for name in _ENDINGS)
         if prompt.form == "lm-eval":
@@ -120,10 +137,6 @@ class Xstorycloze(Task):
         lines = [space.join(sentence.strip() for sentence in story), words["question"]]
         lines += [words["option"].format(n) + text for n, text in enumerate(endings, start=1)]
         return RankingRequest(context="\n".join(lines), continuations=endings, delimiter="\n")
-
-    def score(self, sample: Sample, request: Request, response: Response) -> Score:
-        """1 when the right ending is the more likely one."""
-        return ranking_score(sample, request, response)
 
 
 def _column(row: Mapping[str, Any], release: str, hub: str) -> str:
