@@ -143,6 +143,7 @@ class StoreBuilder:
         sample_ids: Sequence[str] | None = None,
         is_done: bool = True,
         texts: Sequence[str] | None = None,
+        checks: Sequence[Mapping[str, bool]] | None = None,
         **spec_changes: Any,
     ) -> str:
         """Writes one evaluation with these scores, in two parts; returns its id."""
@@ -164,6 +165,8 @@ class StoreBuilder:
         )
         columns = _columns(eval_id, run, task, language, ids)
         columns |= _answers(task, scores, texts or ["x"] * len(ids))
+        columns["unconditional"] = [[]] * len(ids)
+        columns["checks"] = [list(found.items()) for found in checks or [{}] * len(ids)]
         self._parts(folder, pa.table(columns, schema=SAMPLE_SCHEMA))
         if is_done:
             done = {"samples": len(ids), "limit": None, "seconds": 2.5}

@@ -283,6 +283,14 @@ def test_nothing_is_wrong_where_the_gold_would_be_wrong_too() -> None:
     assert not checked("Genentech", "hin_Deva", gold=("Qwest",))["wrong_language"]
 
 
+def test_a_label_that_may_be_named_in_english_does_not_excuse_an_english_answer() -> None:
+    changes = {"has_choices": True, "gold": ("True", "सही")}
+    assert checked(ENGLISH, "hin_Deva", **changes)["wrong_language"]
+    assert not checked("सही", "hin_Deva", **changes)["wrong_language"]
+    title = {"has_choices": True, "gold": ("Flung to the Heedless Winds",)}
+    assert not checked("Ein neues Lied wir heben an", "hin_Deva", **title)["wrong_language"]
+
+
 def test_a_name_may_be_written_as_the_prompt_writes_it() -> None:
     context = "कंपनी Genentech ने यह दवा बनाई। किसने बनाई?"
     assert not checked("Genentech", "hin_Deva", context=context)["wrong_language"]

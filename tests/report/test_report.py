@@ -179,7 +179,7 @@ def test_tables_hold_every_estimate(study: Path) -> None:
     names = {p.stem for p in (study / "tables").glob("*.csv")}
     assert names == {
         "scores", "means", "deltas", "mean_deltas", "effects", "curves", "metrics", "costs",
-        "missing", "set_aside", "runs",
+        "missing", "set_aside", "runs", "checks",
     }  # fmt: skip
     with (study / "tables" / "deltas.csv").open(encoding="utf-8", newline="") as stream:
         deltas = list(csv.DictReader(stream))

@@ -92,7 +92,7 @@ def check_output(
         language: canonical code of the language that the answer should be in.
         finish: ``stop`` or ``length``.
         context: the prompt as the model was shown it.
-        gold: every accepted answer; of a choice, its index.
+        gold: every accepted answer; of a choice, what it says, or its index.
         was_extracted: whether the text names one of the choices.
         has_choices: whether there are choices to name.
     """
@@ -115,7 +115,7 @@ def check_output(
         found["wrong_language"] = (
             not is_quoted
             and is_wrong_language(text, language)
-            and not any(is_wrong_language(reference, language) for reference in gold)
+            and not _may_be_foreign(gold, language, has_choices=has_choices)
         )
     return found
 
@@ -130,7 +130,7 @@ def is_copy(answer: str, prompt: str, *, gold: Sequence[str], names_choice: bool
     Args:
         answer: the generated text.
         prompt: what the model was shown.
-        gold: every accepted answer; none of a choice, whose gold is an index.
+        gold: every accepted answer; none of a choice, which may be quoted anyway.
         names_choice: whether the answer names one of the choices.
     """
     references = [line for reference in gold if (line := _on_one_line(reference))]
@@ -174,6 +174,13 @@ def columns(text: str) -> int:
 def describe() -> str:
     """Names the language identifier and its version, for the record."""
     return f"py3langid {version('py3langid')}"
+
+
+def _may_be_foreign(gold: Sequence[str], language: str, *, has_choices: bool) -> bool:
+    """Whether a right answer is itself in another language: a name, a title."""
+    foreign = [is_wrong_language(reference, language) for reference in gold]
+    # A label may be named in English too, which does not make English the language to answer in.
+    return bool(foreign) and (all(foreign) if has_choices else any(foreign))
 
 
 def _is_identified_as_other(text: str, language: str) -> bool:

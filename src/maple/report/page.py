@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from maple import __version__
 from maple.analysis.summary import Summary, summarise
-from maple.report import grids, headline, panels, sections, wording
+from maple.report import checks, grids, headline, panels, sections, wording
 from maple.report.browser import pick_samples
 from maple.report.embed import content_security_policy, cut, plotting_library, script_json
 from maple.report.figures import Figure, forest, loss_curves
@@ -94,6 +94,7 @@ def _content(summary: Summary, figures: list[Figure]) -> dict[str, Any]:
         "class_tables": grids.class_tables(summary),
         "curves": [_curve_section(summary, figures, factor) for factor in ("rank", "bits")],
         "series": panels.series_names(summary),
+        "checks": checks.check_sections(summary),
         "english": sections.english_table(summary),
         "metrics": sections.metric_table(summary),
         "costs": sections.cost_table(summary),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maple.analysis.checks import CheckRate
 from maple.analysis.costs import Cost
 from maple.analysis.curves import CurvePoint
 from maple.analysis.deltas import Delta
@@ -57,6 +58,7 @@ def make_tables(summary: Summary) -> dict[str, Table]:
         ("effects", estimates.effects, Effect),
         ("curves", estimates.curves, CurvePoint),
         ("metrics", summary.metrics, MetricMean),
+        ("checks", summary.checks, CheckRate),
         ("costs", summary.costs, Cost),
         ("missing", summary.gaps, Gap),
         ("set_aside", summary.set_aside, SetAside),

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maple.errors import StoreError
-from maple.records import CURVE_SCHEMA, PROMPT_SCHEMA, SAMPLE_SCHEMA, TrainRecord
+from maple.records import CURVE_SCHEMA, PROMPT_SCHEMA, TrainRecord
 from maple.store.layout import FORMAT, Layout
+from maple.store.rows import answer, broken_part, relation
 
 Status = Literal["done", "unfinished", "failed", "missing"]
 
@@ -176,13 +177,15 @@ class Store:
 
         Returns:
             A lazy relation with the columns of ``docs/results_format.md``; it holds its own
-            connection. Only the first part is looked at before the relation is executed, which
-            raises ``duckdb.Error`` for a broken one: ``query`` names the file instead.
+            connection. Only the first part is looked at before the relation is executed (every
+            part, where that one was written before there were all of the columns), which raises
+            ``duckdb.Error`` for a broken or an older one: ``query`` names the first, reads the
+            second.
 
         Raises:
             StoreError: the first part is no Parquet table or lacks a column.
         """
-        return _relation(self._parts(eval_ids))
+        return relation(self._parts(eval_ids))
 
     def query(self, sql: str, *, eval_ids: Collection[str] | None = None) -> pa.Table:
         """Returns the answer to SQL over the table ``samples``, which is ``samples(eval_ids)``.
@@ -194,12 +197,7 @@ class Store:
         Raises:
             StoreError: a part is no Parquet table or lacks a column; the message names it.
         """
-        parts = self._parts(eval_ids)
-        try:
-            answer = _relation(parts).query("samples", sql)
-            return None if answer is None else answer.to_arrow_table()
-        except duckdb.Error as error:
-            raise StoreError(_blame(parts, error)) from error
+        return answer(self._parts(eval_ids), sql)
 
     def _parts(self, eval_ids: Collection[str] | None) -> list[Path]:
         ids = [f.name for f in _directories(self.directory / "evals")]
@@ -270,15 +268,7 @@ def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         with pq.ParquetFile(path) as file:
             return file.read(columns)
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(_broken_part(path, error)) from error
-
-
-def _broken_part(path: Path, error: BaseException) -> str:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return (
-        f"{path} cannot be read as Parquet ({reason}). Delete that file and the `done` beside it, "
-        "then run the study again; what else is stored is kept."
-    )
+        raise StoreError(broken_part(path, error)) from error
 
 
 def _read_run(folder: Path, planned: Mapping[str, Any] | None) -> StoredRun:
@@ -369,30 +359,3 @@ def _read_evaluation(folder: Path) -> StoredEvaluation:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{folder}: {_key_problem(error)}") from error
-
-
-def _relation(parts: Sequence[Path]) -> duckdb.DuckDBPyRelation:
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    columns = ", ".join(SAMPLE_SCHEMA.names)
-    if not parts:
-        return connection.from_arrow(SAMPLE_SCHEMA.empty_table())
-    try:
-        rows = connection.read_parquet([str(p) for p in parts], filename=True)
-        order = "PARTITION BY eval_id, sample_id ORDER BY filename"
-        ranked = rows.project(f"{columns}, row_number() OVER ({order}) AS copy")
-        return ranked.filter("copy = 1").project(columns)
-    except duckdb.Error as error:
-        raise StoreError(_blame(parts, error)) from error
-
-
-def _blame(parts: Sequence[Path], error: duckdb.Error) -> str:
-    """Names the part that DuckDB stumbled over: its own message may name no file."""
-    for part in parts:
-        try:
-            schema = pq.read_schema(part)
-        except (OSError, pa.ArrowException) as broken:
-            return _broken_part(part, broken)
-        absent = [name for name in SAMPLE_SCHEMA.names if name not in schema.names]
-        if absent:
-            return f"{part} lacks the column(s) {', '.join(absent)} of docs/results_format.md."
-    return f"the sample rows cannot be read: {error}"
