@@ -102,6 +102,8 @@ def _every(
         except (SourceError, UsageError) as error:
             # No such split, or a task that is nothing without an argument.
             found.append(without_files(task, files, str(error)))
+    if not any(certificate.languages for certificate in found):
+        raise SourceError(f"no task has files to certify. {found[0].task}: {found[0].reason}")
     return found
 
 

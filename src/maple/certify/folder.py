@@ -1,0 +1,81 @@
+"""Certificates in a folder: a JSON file a task, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from maple.certify.certificate import Certificate
+from maple.errors import DataError, StoreError
+
+_TEMPORARY = ".tmp-"
+
+
+def file_stem(task: str) -> str:
+    """A task's name as part of a file's: ``mlqa:en`` -> ``mlqa-en``."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in task)
+
+
+def write_certificate(certificate: Certificate, folder: Path, *, name: str | None = None) -> Path:
+    """Writes ``<folder>/<task>.json``, or a file of another name, and returns its path.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    text = json.dumps(certificate.as_json(), indent=1, ensure_ascii=False)
+    return write_text(folder / (name or f"{file_stem(certificate.task)}.json"), f"{text}\n")
+
+
+def read_certificates(folder: Path) -> list[Certificate]:
+    """The certificates of a folder, sorted by task; none where there is no such folder.
+
+    Raises:
+        DataError: a file that is not a certificate.
+    """
+    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    return sorted(found, key=lambda certificate: certificate.task)
+
+
+def read_certificate(folder: Path, task: str) -> Certificate | None:
+    """The certificate of a task; None where there is none that this Maple can read."""
+    path = folder / f"{file_stem(task)}.json"
+    try:
+        return _read(path) if path.is_file() else None
+    except DataError:
+        return None
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes UTF-8 under a temporary name and renames it; makes the folder if need be.
+
+    A lone surrogate, which no UTF-8 can hold, becomes a question mark.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(text.encode("utf-8", "replace"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}. Name another folder, or make room."
+        ) from error
+    return path
+
+
+def _read(path: Path) -> Certificate:
+    try:
+        return Certificate.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path}: not JSON ({error}). Run `maple certify` again.") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
