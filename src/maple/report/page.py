@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from maple import __version__
 from maple.analysis.summary import Summary, summarise
-from maple.report import checks, grids, headline, panels, sections, wording
+from maple.report import certificates, checks, grids, headline, panels, sections, wording
 from maple.report.browser import pick_samples
 from maple.report.embed import content_security_policy, cut, plotting_library, script_json
 from maple.report.figures import Figure, forest, loss_curves
@@ -64,6 +64,7 @@ def render(store: Store, summary: Summary) -> str:
         figure_data=script_json({f.id: f.as_json() for f in figures.values()}),
         sample_data=script_json(pick_samples(store, summary)),
         figures=figures,
+        certificates=certificates.certificate_section(store.directory / "certificates"),
         **_content(summary, list(figures.values())),
     )
 

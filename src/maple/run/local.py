@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from maple.certify import certify_study, summary_rows
 from maple.files import Files
 from maple.plan import Cohort, Plan, make_plan
 from maple.run.cohort import Failure, StudyJob, Workplace
@@ -63,7 +64,18 @@ def run_study(
             failures = deal_runs(job, left, store, progress, count)
         else:
             failures = _do_runs(job, left, store, progress)
+        _certify(plan, files, out, progress)
     return StudyOutcome(out, len(plan.cells) - len(failures), tuple(failures))
+
+
+def _certify(plan: Plan, files: Files, out: Path, progress: Progress) -> None:
+    """Certifies what the study was scored on, for its report; kept, so a rerun does it no more."""
+    pairs = [(e.task, e.language) for e in plan.evaluations]
+    progress.say("certificates")
+    found = certify_study(pairs, files, out / "certificates", split=plan.study.evaluate.split)
+    for row in summary_rows(found):
+        if row["status"] == "red":
+            progress.say(f"certificate of {row['task']} {row['language']}: {row['worst_message']}")
 
 
 def _left(job: StudyJob, store: StoreWriter, progress: Progress) -> list[Cohort]:
