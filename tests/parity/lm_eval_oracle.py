@@ -40,14 +40,19 @@ def task_name(task: str, language: str) -> str:
     """The harness's name of a task of ours: ``xnli_sw``, ``mlqa_hi_hi``, and ``copa``."""
     if (task, language) == ("xcopa", "en"):
         return "copa"
-    return f"mlqa_{language}_{language}" if task == "mlqa" else f"{task}_{language}"
+    if task == "mlqa":
+        return f"mlqa_{language}_{language}"
+    if task.startswith("mlqa:"):
+        return f"mlqa_{task[5:]}_{language}"
+    theirs = {"pawsx": "paws", "tydiqa-goldp": "tydiqa_goldp"}.get(task, task)
+    return f"{theirs}_{language}"
 
 
 def lm_eval_task(task: str, language: str, docs: Sequence[Document]) -> Any:
     """The harness's own task object over ``docs`` instead of its Hub repository.
 
     Args:
-        task: xnli, xcopa, xquad, belebele, mlqa or xstorycloze.
+        task: xnli, xcopa, xquad, belebele, mlqa, mlqa:CONTEXT, xstorycloze, pawsx or tydiqa-goldp.
         language: upstream's name of the language, as in the harness's file names.
         docs: rows with the columns of the Hub's data files.
     """
@@ -65,9 +70,11 @@ def lm_eval_task(task: str, language: str, docs: Sequence[Document]) -> Any:
         "xcopa": root / "xcopa" / f"default_{language}.yaml",
         "xquad": root / "xquad" / f"xquad_{language}.yaml",
         "belebele": root / "belebele" / f"belebele_{language}.yaml",
-        "mlqa": root / "mlqa" / f"mlqa_{language}_{language}.yaml",
+        "mlqa": root / "mlqa" / f"{name}.yaml",
         "xstorycloze": root / "xstorycloze" / f"default_{language}.yaml",
-    }[task]
+        "pawsx": root / "paws-x" / f"{name}.yaml",
+        "tydiqa-goldp": root / "tydiqa" / f"{name}.yaml",
+    }[task.partition(":")[0]]
     config = load_yaml(root / "super_glue/copa/default.yaml" if name == "copa" else path)
     rows = datasets.Dataset.from_list([dict(doc) for doc in docs])
     splits = {config.get(f"{s}_split"): rows for s in ("training", "validation", "test")}

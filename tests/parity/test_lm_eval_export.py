@@ -203,3 +203,116 @@ def test_a_sample_without_its_prompt_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "store" / "prompts" / "p-xcopa.parquet").write_bytes(prompts.read_bytes())
     with pytest.raises(StoreError, match=f"{folder.name}: sample '2' has no prompt"):
         export_lm_eval(tmp_path / "store", tmp_path / "ours")
+
+
+def test_the_harness_s_own_tools_read_the_files(tmp_path: Path) -> None:
+    from lm_eval.utils import (
+        get_latest_filename,
+        get_results_filenames,
+        get_sample_results_filenames,
+        make_table,
+    )
+
+    write_store(tmp_path / "store", "xcopa", "swh_Latn", XCOPA)
+    write_store(tmp_path / "store", "xquad", "tur_Latn", XQUAD)
+    written = [str(p) for p in export_lm_eval(tmp_path / "store", tmp_path / "ours")]
+    latest = get_latest_filename(get_results_filenames(written))
+    assert latest == written[0]
+    assert len(get_sample_results_filenames(written)) == 2
+    table = make_table(json.loads(Path(latest).read_text(encoding="utf-8")))
+    cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
+    values = {(row[5], row[7]) for row in cells if len(row) > 8}
+    assert {("acc", "0.6667"), ("exact_match", "0.3333"), ("f1", "0.5556")} <= values
+
+
+def export_one(tmp_path: Path, folder: Path, **changes: Any) -> tuple[dict[str, Any], Path]:
+    """The results file of a store of one evaluation, some of its spec changed."""
+    spec = json.loads((folder / "spec.json").read_text())
+    (folder / "spec.json").write_text(json.dumps({**spec, **changes}))
+    results, samples = export_lm_eval(tmp_path / "store", tmp_path / "ours")
+    return json.loads(results.read_text(encoding="utf-8")), samples
+
+
+@pytest.mark.parametrize(
+    ("stop", "limit", "settings"),
+    [
+        ([], 128, {"until": [], "max_gen_toks": 128}),
+        (["\n\n", "."], 256, {"until": ["\n\n", "."]}),
+        (None, None, {"until": ["\n"]}),
+    ],
+)
+def test_a_request_s_own_stop_strings_are_written(
+    tmp_path: Path, stop: list[str] | None, limit: int | None, settings: dict[str, Any]
+) -> None:
+    folder = write_store(tmp_path / "store", "xquad", "tur_Latn", XQUAD)
+    path = tmp_path / "store" / "prompts" / "p-xquad.parquet"
+    rows = pq.read_table(path).to_pylist()
+    kept = [{**row, "stop": stop, "max_new_tokens": limit} for row in rows]
+    # Stores from before the columns were there have none.
+    schema = PROMPT_SCHEMA if stop is not None else pa.schema(list(PROMPT_SCHEMA)[:-2])
+    _table(kept, schema, path)
+    _, samples = export_one(tmp_path, folder)
+    greedy = {"do_sample": False, "temperature": 0.0}
+    for line in lines(samples):
+        assert line["arguments"]["gen_args_0"]["arg_1"] == {**settings, **greedy}
+
+
+def test_a_generated_choice_is_an_exact_match_after_a_filter(tmp_path: Path) -> None:
+    folder = write_store(tmp_path / "store", "xquad", "tur_Latn", XQUAD)
+    answers = [(" A", "0", 1.0), (" Bilmiyorum", "", 0.0), (" B", "1", 0.0)]
+    for part in folder.glob("part-*.parquet"):
+        part.unlink()
+    rows = []
+    for document, (text, prediction, value) in zip(XQUAD, answers, strict=True):
+        metrics = {"accuracy": value, "extracted": float(bool(prediction))}
+        if prediction:
+            metrics["accuracy_if_extracted"] = value
+        rows.append(
+            {"eval_id": "e0", "run_id": "r0", "task": "xnli", "sample_id": document["id"],
+             "gold": ["0"], "text": text, "finish": "stop", "prediction": prediction,
+             "metrics": list(metrics.items())}
+        )  # fmt: skip
+    _table(rows, SAMPLE_SCHEMA, folder / "part-0-3.parquet")
+    mega = {"form": "mega", "instruction_language": "english", "template": "plain", "shots": 0}
+    results, samples = export_one(
+        tmp_path, folder, task="xnli", prompt={**mega, "scoring": "generation"}
+    )
+    ours = results["results"]["xnli_tr"]
+    assert ours["alias"] == "xnli_tr (mega english plain generation)"
+    third = pytest.approx(1 / 3)
+    assert (ours["acc,none"], ours["exact_match,none"], ours["extracted,none"]) == (
+        third,
+        third,
+        pytest.approx(2 / 3),
+    )
+    # A mean over the two samples that an answer could be taken from.
+    assert ours["accuracy_if_extracted,none"] == 0.5
+    assert results["configs"]["xnli_tr"]["output_type"] == "generate_until"
+    found = [(line["resps"], line["filtered_resps"]) for line in lines(samples)]
+    assert found == [([[text]], [prediction]) for text, prediction, _ in answers]
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "name"),
+    [
+        ("mlqa", "deu_Latn", "mlqa_de_de"),
+        ("mlqa:en", "deu_Latn", "mlqa_en_de"),
+        ("pawsx", "jpn_Jpan", "paws_ja"),
+        ("tydiqa-goldp", "tel_Telu", "tydiqa_goldp_te"),
+        ("belebele", "tha_Thai", "belebele_tha_Thai"),
+        ("xcopa", "eng_Latn", "copa"),
+        ("lm-eval:global_mmlu_sw@5", "swh_Latn", "global_mmlu_sw"),
+        ("gone-since", "deu_Latn", "gone_since_de"),
+    ],
+)
+def test_tasks_go_by_the_harness_s_names(tmp_path: Path, task: str, code: str, name: str) -> None:
+    import lm_eval.tasks
+
+    folder = write_store(tmp_path / "store", "xcopa", "swh_Latn", XCOPA)
+    results, samples = export_one(tmp_path, folder, task=task, language=code)
+    assert list(results["results"]) == [name]
+    assert samples.name.startswith(f"samples_{name}_")
+    root = Path(lm_eval.tasks.__file__).parent
+    tasks = {"belebele": "belebele", "mlqa": "mlqa", "paws": "paws-x", "tydiqa": "tydiqa"}
+    if (place := tasks.get(name.split("_")[0])) is not None:
+        assert (root / place / f"{name}.yaml").is_file()

@@ -28,6 +28,7 @@ LM_EVAL = PromptSettings(form="lm-eval")
 # harness words XNLI through a template and Python literals.
 PREMISES = {
     "ar": ["ذهب الرجل إلى السوق.", "هل نزل المطر؟", "انكسر الباب"],
+    "bn": ["লোকটি বাজারে গেল।", "বৃষ্টি হয়েছিল?", "দরজাটা ভেঙে গেল"],
     "bg": ["Мъжът отиде на пазар.", "Валя ли?", "Вратата се счупи"],
     "de": ["Der Mann ging zum „Markt“.", "Regnete es?", "Die Tür zerbrach"],
     "el": ["Ο άνδρας πήγε στην αγορά.", "Έβρεξε;", "Η πόρτα έσπασε"],
@@ -40,6 +41,8 @@ PREMISES = {
     "ht": ["Nonm nan te ale nan mache.", "Èske lapli te tonbe?", "Pòt la te kase"],
     "id": ["Pria itu pergi ke pasar.", "Apakah hujan?", "Pintunya rusak"],
     "it": ["L'uomo andò al mercato.", "È piovuto?", "La porta si ruppe"],
+    "ja": ["男は市場へ行った。", "雨が降った？", "戸が壊れた"],
+    "ko": ["남자가 시장에 갔다.", "비가 왔습니까?", "문이 부서졌다"],
     "my": ["ထိုလူ ဈေးသို့သွားသည်။", "မိုးရွာသလား။", "တံခါးပျက်သွားသည်"],
     "qu": ["Qhariqa qhatuman rirqan.", "Pararqanchu?", "Punkuqa p'akikurqan"],
     "ro": ["Bărbatul a mers la piață.", "A plouat?", "Ușa s-a spart"],
@@ -96,6 +99,11 @@ def small_documents(task: str, name: str) -> list[dict[str, Any]]:
             }
             for n, text in enumerate(texts)
         ]
+    if task == "pawsx":
+        return [
+            {"id": n, "sentence1": text, "sentence2": texts[n - 2], "label": n % 2}
+            for n, text in enumerate(texts, start=1)
+        ]
     if task == "xnli":
         return [
             {"premise": text, "hypothesis": texts[n - 1], "label": n}
@@ -114,9 +122,12 @@ def small_documents(task: str, name: str) -> list[dict[str, Any]]:
             }
             for n, text in enumerate(texts)
         ]
+    # TyDiQA's documents name their language in the id; the harness picks them by it.
+    prefix = f"{languages.find(name).name.lower()}-" if task == "tydiqa-goldp" else ""
     return [
         {
-            "id": f"id{n}",
+            "id": f"{prefix}id{n}",
+            "title": "T",
             "context": "\ufeff" + " ".join(texts) + " ",
             "question": text,
             "answers": {"text": [texts[0]], "answer_start": [1]},
@@ -144,8 +155,16 @@ def write_files(root: Path, task: str, name: str, documents: Sequence[dict[str, 
         header += ["RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2", "AnswerRightEnding"]
         lines = ["\t".join(map(str, row)) + "\n" for row in (header, *map(dict.values, documents))]
         text = "".join(lines)
-    elif task == "mlqa":
-        path = root / "mlqa" / "test" / f"test-context-{name}-question-{name}.json"
+    elif task == "pawsx":
+        path = root / "pawsx" / "x-final" / name / "test_2k.tsv"
+        rows = [list(documents[0]), *(list(d.values()) for d in documents)]
+        text = "".join("\t".join(map(str, row)) + "\n" for row in rows)
+    elif task == "tydiqa-goldp":
+        path = root / "tydiqa" / "tydiqa-goldp-v1.1-dev.json"
+        text = json.dumps({"data": [{"paragraphs": list(map(_paragraph, documents))}]})
+    elif task.startswith("mlqa"):
+        context = task.partition(":")[2] or name
+        path = root / "mlqa" / "test" / f"test-context-{context}-question-{name}.json"
         text = json.dumps({"data": [{"paragraphs": list(map(_paragraph, documents))}]})
     else:
         path = root / "xquad" / f"xquad.{name}.json"
@@ -225,6 +244,31 @@ def test_mlqa_words_its_prompts_as_lm_eval_does(name: str, tmp_path: Path) -> No
     documents = small_documents("mlqa", name)
     write_files(tmp_path, "mlqa", name, documents)
     assert our_arguments("mlqa", name, tmp_path) == their_arguments("mlqa", name, documents)
+
+
+@pytest.mark.parametrize("name", codes("pawsx"))
+def test_pawsx_words_its_prompts_as_lm_eval_does(name: str, tmp_path: Path) -> None:
+    documents = small_documents("pawsx", name)
+    write_files(tmp_path, "pawsx", name, documents)
+    assert our_arguments("pawsx", name, tmp_path) == their_arguments("pawsx", name, documents)
+    assert our_gold("pawsx", name, tmp_path) == their_gold("pawsx", name, documents)
+
+
+@pytest.mark.parametrize("name", codes("tydiqa-goldp"))
+def test_tydiqa_words_its_prompts_as_lm_eval_does(name: str, tmp_path: Path) -> None:
+    documents = small_documents("tydiqa-goldp", name)
+    write_files(tmp_path, "tydiqa-goldp", name, documents)
+    ours = our_arguments("tydiqa-goldp", name, tmp_path)
+    assert ours == their_arguments("tydiqa-goldp", name, documents)
+
+
+@pytest.mark.parametrize("pair", ["en:de", "zh:ar", "hi:hi"])
+def test_mlqas_pairs_are_worded_as_lm_eval_does(pair: str, tmp_path: Path) -> None:
+    context, name = pair.split(":")
+    documents = small_documents("mlqa", name)
+    write_files(tmp_path, f"mlqa:{context}", name, documents)
+    ours = our_arguments(f"mlqa:{context}", name, tmp_path)
+    assert ours == their_arguments(f"mlqa:{context}", name, documents)
 
 
 @pytest.mark.parametrize("name", codes("xstorycloze"))

@@ -13,6 +13,8 @@ import pytest
 from maple.base import LoadedBase
 from maple.catalog import load_task
 from maple.catalog.contracts import GenerationRequest, RankingRequest
+from maple.catalog.harness import Benchmark, Leaf
+from maple.catalog.tasks.lm_eval import _language
 from maple.errors import SourceError, StudyError, UsageError
 from maple.evaluate import Engine, prepare_task, score_batches
 from maple.evaluate.encode import Encoder
@@ -237,10 +239,17 @@ def test_tasks_of_the_harness_itself_are_found_without_its_index() -> None:
     info = load_task("lm-eval:global_mmlu_sw").info
     assert dict(info.languages) == {"swh_Latn": "global_mmlu_sw"}
     assert (info.headline, info.chance_level) == ("acc", 0.25)
-    assert dict(load_task("lm-eval:belebele_tha_Thai").info.languages) == {
-        "tha_Thai": "belebele_tha_Thai"
+    # The YAML's dataset_name says it where the name does not end in it.
+    info = load_task("lm-eval:afrimmlu_direct_amh_prompt_1").info
+    assert list(info.languages) == ["amh_Ethi"]
+    named = {
+        "belebele_tha_Thai": "tha_Thai",
+        "mmmlu_ko_kr": "kor_Hang",
+        "flan_held_in": "eng_Latn",
+        "arc_easy": "eng_Latn",
     }
-    assert dict(load_task("lm-eval:arc_easy").info.languages) == {"eng_Latn": "arc_easy"}
+    for name, code in named.items():
+        assert _language(Benchmark(name, (Leaf(name, {}),))) == code, name
 
 
 @pytest.mark.parametrize(
@@ -286,3 +295,40 @@ def test_a_study_scores_it_in_its_own_language(folder: Path, tmp_path: Path) -> 
         files=Files(directory=tmp_path),
     )
     assert [(e.task, e.language) for e in chosen] == [("lm-eval:weather_sw", "swh_Latn")]
+
+
+def test_a_group_of_the_harness_runs_over_the_hub_s_rows(
+    base: LoadedBase, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lm_eval.tasks
+
+    import datasets
+
+    subjects = ["STEM", "Business", "STEM", "Medical", "Other", "Humanities", "Social Sciences"]
+    rows = [
+        {"question": f"Swali {n}?", "answer": "ABCD"[n % 4], "subject_category": subject,
+         **{f"option_{letter}": f"jibu {letter}{n}" for letter in "abcd"}}
+        for n, subject in enumerate(subjects)
+    ]  # fmt: skip
+    table = datasets.Dataset.from_list(rows)
+    loaded: list[tuple[Any, ...]] = []
+
+    def load(path: str, name: str | None = None, **_: Any) -> dict[str, Any]:
+        loaded.append((path, name))
+        return {"test": table, "dev": table}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    found, requests = own_rows(base, "lm-eval:global_mmlu_sw", "swh_Latn")
+    assert set(loaded) == {("CohereForAI/Global-MMLU-Lite", "sw")}
+    path = Path(lm_eval.tasks.__file__).parent / "global_mmlu" / "default" / "sw"
+    theirs = their_samples(base, path, "global_mmlu_sw")
+    samples = [s for name in theirs["group_subtasks"]["global_mmlu_sw"]
+               for s in theirs["samples"][name]]  # fmt: skip
+    assert len(found) == len(samples) == len(rows)
+    assert [r.context for r in requests] == [s["arguments"][0][0] for s in samples]
+    for row, sample in zip(found, samples, strict=True):
+        values = [value for value, _ in sample["filtered_resps"]]
+        assert row.loglikelihoods == pytest.approx(values, abs=1e-3)
+        assert row.metrics == {"acc": sample["acc"]}
+        assert row.gold == (str("ABCD".index(sample["target"])),)
+    assert 0 < sum(row.score for row in found) < len(rows)

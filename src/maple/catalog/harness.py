@@ -19,7 +19,7 @@ from maple.errors import UsageError, unknown_name
 
 Json = dict[str, Any]
 
-_NAME = re.compile(r"^(?:task|group):[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
+_NAME = re.compile(r"^[\"']?(?:task|group)[\"']?:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 MEANS = ("mean", "nanmean")
 """Aggregations of the harness that average over samples."""
 
@@ -157,9 +157,12 @@ def _leaves(name: str, overrides: Json, roots: tuple[str, ...]) -> Iterator[Leaf
 
     path = _declared(roots).get(name)
     if path is None:
-        for member in _tagged(name, roots):
+        entry = _indexed(name, roots)
+        for member in sorted(entry.tags) if entry.yaml_path is None else ():
             yield from _leaves(member, overrides, roots)
-        return
+        if entry.yaml_path is None:
+            return
+        path = entry.yaml_path
     config = load_yaml(path, resolve_func=False)
     if "group" in config and "class" not in config:
         yield from _members(config, overrides, roots)
@@ -187,20 +190,27 @@ def _members(group: Json, overrides: Json, roots: tuple[str, ...]) -> Iterator[L
             yield Leaf(name, {**merged, "task": name})
 
 
-def _tagged(name: str, roots: tuple[str, ...]) -> list[str]:
-    """Tasks that carry a tag, which only the harness's whole index knows."""
-    import lm_eval.tasks
+@functools.cache
+def _whole_index(folders: tuple[Path, ...]) -> Mapping[str, Any]:
     from lm_eval.tasks._index import TaskIndex
 
-    folders = [Path(lm_eval.tasks.__file__).parent, *map(Path, roots)]
+    found: Mapping[str, Any] = TaskIndex.build(folders)
+    return found
+
+
+def _indexed(name: str, roots: tuple[str, ...]) -> Any:
+    """The harness's own entry of a name that no file declares: a tag, or an included name."""
+    import lm_eval.tasks
+
+    folders = (Path(lm_eval.tasks.__file__).parent, *map(Path, roots))
     # The index takes many seconds, and a misspelt name stands in no file at all.
-    entry = TaskIndex.build(folders).get(name) if _is_written(name, folders) else None
-    if entry is None or not entry.tags:
+    entry = _whole_index(folders).get(name) if _is_written(name, folders) else None
+    if entry is None:
         raise UsageError(
             unknown_name("task of lm-eval", name, _near(name, _declared(roots)))
             + " `lm_eval ls tasks` prints all; MAPLE_LM_EVAL_TASKS names folders of your own."
         )
-    return sorted(entry.tags)
+    return entry
 
 
 def _is_written(name: str, folders: Sequence[Path]) -> bool:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from maple.catalog import load_task
 from maple.catalog.tasks import subset
-from maple.errors import CatalogError, StoreError
+from maple.errors import StoreError, UsageError
 from maple.languages import find
 
 Json = dict[str, Any]
@@ -33,8 +33,11 @@ _METRICS = {
     "accuracy": "acc",
     "accuracy_per_character": "acc_norm",
     "accuracy_per_byte": "acc_bytes",
+    "accuracy_pmi": "acc_mutual_info",
 }
 _FILTER = "none"
+_MAX_NEW_TOKENS = 256
+"""What the harness takes a limit left out for."""
 
 
 @dataclass
@@ -96,11 +99,19 @@ def _batch_for(batches: list[_Batch], run_id: str, key: str, name: str) -> _Batc
 
 def _task_name(task: str, language: str) -> str:
     """The harness's name: ``xnli_sw``; English COPA is a task of its own there, ``copa``."""
+    entry, _, argument = task.partition(":")
+    if entry == "lm-eval" and argument:
+        return argument.partition("@")[0]
     try:
         name = subset(load_task(task).info, language)
-    except CatalogError:
+    except UsageError:  # an entry that is not here any more, or not on this machine
         name = find(language).tag
-    return "copa" if (task, name) == ("xcopa", "en") else f"{task.replace('-', '_')}_{name}"
+    if (task, name) == ("xcopa", "en"):
+        return "copa"
+    # The harness names MLQA's pairs context first, as mlqa:en in German: mlqa_en_de.
+    argument = argument or (name if entry == "mlqa" else "")
+    entry = {"pawsx": "paws"}.get(entry, entry.replace("-", "_"))
+    return "_".join(filter(None, (entry, argument, name)))
 
 
 def _sample_lines(store: Path, folder: Path, spec: Json) -> list[Json]:
@@ -136,10 +147,16 @@ def _sample_line(row: Json, doc_id: int, prompt: Json, spec: Json) -> Json:
     doc = {"id": row["sample_id"], "gold": row["gold"]}
     target = row["gold"][0]
     responses: list[Any] = [row["text"]]
+    filtered = responses
+    metrics = {_METRICS.get(name, name): value for name, value in dict(row["metrics"]).items()}
     if row["text"] is None:
         pairs = zip(row["loglikelihoods"], row["is_greedy"], strict=True)
-        responses = [[str(value), str(is_greedy)] for value, is_greedy in pairs]
-    metrics = {_METRICS.get(name, name): value for name, value in dict(row["metrics"]).items()}
+        filtered = responses = [[str(value), str(is_greedy)] for value, is_greedy in pairs]
+    elif "acc" in metrics:
+        # A choice that was generated: the harness calls its accuracy exact_match, after a filter
+        # that finds the choice in the text.
+        metrics["exact_match"] = metrics["acc"]
+        filtered = [row["prediction"]]
     arguments = _arguments(prompt, spec)
     return {
         "doc_id": doc_id,
@@ -150,7 +167,7 @@ def _sample_line(row: Json, doc_id: int, prompt: Json, spec: Json) -> Json:
             for n, (first, second) in enumerate(arguments)
         },
         "resps": [[response] for response in responses],
-        "filtered_resps": responses,
+        "filtered_resps": filtered,
         "filter": _FILTER,
         "metrics": list(metrics),
         "doc_hash": _sha256(json.dumps(doc, indent=2, ensure_ascii=False)),
@@ -163,9 +180,13 @@ def _sample_line(row: Json, doc_id: int, prompt: Json, spec: Json) -> Json:
 def _arguments(prompt: Json, spec: Json) -> list[tuple[str, Any]]:
     if prompt["continuations"]:
         return [(prompt["context"], continuation) for continuation in prompt["continuations"]]
-    settings: Json = {"until": ["\n"], "do_sample": False, "temperature": 0.0}
-    if spec["decoding"]["max_new_tokens"]:
-        settings["max_gen_toks"] = spec["decoding"]["max_new_tokens"]
+    # Stores from before stop strings were kept say nothing of them; a line's end was the rule.
+    stop = prompt.get("stop")
+    settings: Json = {"until": ["\n"] if stop is None else stop, "do_sample": False}
+    settings["temperature"] = 0.0
+    limit = spec["decoding"]["max_new_tokens"] or prompt.get("max_new_tokens")
+    if limit and limit != _MAX_NEW_TOKENS:
+        settings["max_gen_toks"] = limit
     return [(prompt["context"], settings)]
 
 
@@ -223,24 +244,27 @@ def _results(batch: _Batch, store: Path) -> Json:
 def _task_results(name: str, spec: Json, lines: list[Json]) -> Json:
     prompt = spec["prompt"]
     form = " ".join([prompt["form"], prompt["instruction_language"], prompt["template"]])
-    form += f" {prompt['choices']}" if "choices" in prompt else ""
-    metrics = {metric: [line[metric] for line in lines] for metric in lines[0]["metrics"]}
+    form += "".join(f" {prompt[key]}" for key in ("choices", "scoring") if key in prompt)
+    names = dict.fromkeys(metric for line in lines for metric in line["metrics"])
+    # A metric that only some samples have is averaged over those.
+    metrics = {name: [line[name] for line in lines if name in line] for name in names}
     scores: Json = {"name": name, "alias": f"{name} ({form})", "sample_len": len(lines)}
     for metric, values in metrics.items():
-        scores[f"{metric},{_FILTER}"] = sum(values) / len(values)
-        scores[f"{metric}_stderr,{_FILTER}"] = _standard_error(values)
-    is_ranking = "acc" in metrics
+        name, _, other = metric.partition(",")
+        scores[f"{name},{other or _FILTER}"] = sum(values) / len(values)
+        scores[f"{name}_stderr,{other or _FILTER}"] = _standard_error(values)
+    is_generated = isinstance(lines[0]["arguments"]["gen_args_0"]["arg_1"], dict)
     return {
         "results": scores,
         "configs": {
             "task": name,
-            "output_type": "multiple_choice" if is_ranking else "generate_until",
+            "output_type": "generate_until" if is_generated else "multiple_choice",
             "num_fewshot": prompt["shots"],
             "metadata": {"version": spec["task_version"], "maple": spec},
         },
         "versions": spec["task_version"],
         "n-shot": prompt["shots"],
-        "higher_is_better": dict.fromkeys(metrics, True),
+        "higher_is_better": {metric.partition(",")[0]: True for metric in metrics},
         "n-samples": {"original": spec.get("available"), "effective": len(lines)},
     }
 

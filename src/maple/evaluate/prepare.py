@@ -92,7 +92,7 @@ def prepare_task(
     encoded = tuple(_encode(encoder, r, wanted.decoding) for r in requests)
     batches = token_budget_batches(
         [e.width for e in encoded],
-        [max(1, len(e.options)) for e in encoded],
+        [max(1, len(e.rows)) for e in encoded],
         max_tokens=max_tokens,
         max_requests=max_requests,
     )

@@ -45,6 +45,8 @@ def choose_evaluations(study: StudySpec, files: Files) -> tuple[list[Evaluation]
     settings = study.evaluate
     for name in dict.fromkeys(settings.tasks):
         task = load_task(name)
+        if not task.info.languages:
+            raise StudyError(f"evaluate.tasks: {name} alone names no benchmark: write {name}:TASK.")
         for code in _wanted(settings, name, task, study.data):
             reason = _why_not(name, code, study, files)
             if reason is None:

@@ -36,6 +36,8 @@ PROMPT_SCHEMA = pa.schema(
         ("context", pa.string()),
         ("continuations", pa.list_(pa.string())),
         ("gold", pa.list_(pa.string())),
+        ("stop", pa.list_(pa.string())),
+        ("max_new_tokens", pa.int32()),
     ]
 )
 
@@ -97,6 +99,10 @@ class PromptRecord:
     context: str
     continuations: tuple[str, ...] = ()
     gold: tuple[str, ...] = ()
+    stop: tuple[str, ...] | None = None
+    """Texts that end a generated answer; None for a ranking."""
+    max_new_tokens: int | None = None
+    """Limit of a generated answer; None for a ranking."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maple.base import LoadedBase, describe_machine, load_base, select_device
 from maple.errors import StoreError
@@ -22,6 +22,9 @@ from maple.run.progress import Progress
 from maple.run.scoring import Expected, expected_evaluations, is_complete
 from maple.store.write import StoreWriter
 from maple.study import ModelRef, RunSpec
+
+if TYPE_CHECKING:
+    import torch
 
 EVALUATION_TOKENS = 8192
 """Padded tokens of one forward pass while scoring."""
@@ -138,14 +141,16 @@ class Workplace:
         return prepare_tasks(self._job.wanted, self._job.files, encoder)
 
 
-def load_model(model: ModelRef, quantization: str, files: Files) -> LoadedBase:
+def load_model(
+    model: ModelRef, quantization: str, files: Files, *, device: torch.device | None = None
+) -> LoadedBase:
     """Loads a base by reference: a directory, atlas-base, or the Hub at its locked commit."""
     directory = Resolver(files).model_directory(model)
     source = directory or files.hub.snapshot(model.name, model.revision)
     return load_base(
         str(source),
         quantization=quantization,
-        device=select_device(),
+        device=device or select_device(),
         name=None if directory else model.name,
         family=model.family,
     )

@@ -52,8 +52,8 @@ def evaluate_models(
         SourceError: a directory that is no adapter; a model that cannot be had.
     """
     cards = [(path, read_card(path)) for path in request.adapters]
-    model = _resolve(ModelRef(name=request.model), files)
-    quantization = _quantization(request, [card for _, card in cards], model, files)
+    model = resolve_model(ModelRef(name=request.model), files)
+    quantization = chosen_quantization(request, [card for _, card in cards], model, files)
     mismatches = [check_match(card, model, quantization) for _, card in cards]
     for path, mismatch in zip(request.adapters, mismatches, strict=True):
         if mismatch and not request.allow_mismatch:
@@ -79,7 +79,7 @@ def evaluate_models(
     return StudyOutcome(out, len(runs) - len(failures), tuple(failures))
 
 
-def _resolve(model: ModelRef, files: Files) -> ModelRef:
+def resolve_model(model: ModelRef, files: Files) -> ModelRef:
     """The model with its commit, so that a first and a second call mean the same run."""
     resolver = Resolver(files)
     if resolver.model_directory(model) is None:
@@ -95,7 +95,7 @@ def _score(
         context.store.finish_run(run.id, None, [])
         return
     path, card = subject
-    model = load_alive(_method(card), path, str(path), context)
+    model = load_alive(adapter_method(card), path, str(path), context)
     try:
         score_model(model, run.id, sha256_of_directory(path), context)
     finally:
@@ -103,7 +103,7 @@ def _score(
     context.store.finish_run(run.id, None, [])
 
 
-def _method(card: dict[str, Any]) -> Method:
+def adapter_method(card: dict[str, Any]) -> Method:
     """The catalog's method where the adapter is ours; any PEFT directory loads like LoRA's."""
     if "run_id" in card:
         return load_method(card["method"]["name"], card["method"]["parameters"])
@@ -125,9 +125,15 @@ def _subject(
     )
 
 
-def _quantization(
+def chosen_quantization(
     request: EvaluationRequest, cards: list[dict[str, Any]], model: ModelRef, files: Files
 ) -> str:
+    """The quantizer asked for, else what the adapters were trained on, else the checkpoint's.
+
+    Raises:
+        CatalogError: no quantizer has the name asked for.
+        SourceError: adapters that were trained on different bits.
+    """
     if request.quantization:
         load_quantizer(request.quantization)
         return request.quantization

@@ -209,11 +209,20 @@ def _language(benchmark: Benchmark) -> str:
     said = metadata.get("language") if isinstance(metadata, dict) else None
     if said:
         return languages.find(str(said)).code
-    words = benchmark.name.split("_")
-    ends = ["_".join(words[start:]) for start in (-2, -1) if len(words) > -start]
-    for name in (*ends, str(config.get("dataset_name") or "")):
+    for name in (*_ends(benchmark.name.split("_")), str(config.get("dataset_name") or "")):
         try:
             return languages.find(name).code
         except CatalogError:
             continue
     return "eng_Latn"
+
+
+def _ends(words: list[str]) -> list[str]:
+    """What may name a language at a name's end: ``swh_Latn``, ``ko`` of ``ko_kr``, ``sw``."""
+    if len(words) < 2:
+        return []
+    *_, before, last = words
+    has_region = len(words) > 2 and len(before) == len(last) == 2
+    ends = [f"{before}_{last}"] * (len(words) > 2) + [before] * has_region
+    # Capitals stand for something else, and so does flan_held_in.
+    return ends + [last] * (last.islower() and last != "in")
