@@ -68,7 +68,7 @@ def in_batches(
     """Answers in order of the requests, from batches as scoring makes them."""
     batches = token_budget_batches(
         [e.width for e in encoded],
-        [max(1, len(e.options)) for e in encoded],
+        [max(1, len(e.rows)) for e in encoded],
         max_tokens=100_000,
         max_requests=size,
     )
@@ -140,7 +140,7 @@ def test_log_softmax_is_float32_on_16_bit_logits() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = (torch.randn(3000, 500, generator=generator) * 3).to(torch.bfloat16)
     targets = torch.randint(0, 500, (3000,), generator=generator)
-    values, greedy = _token_scores(logits, targets)
+    values, greedy = _token_scores(logits, torch.arange(len(targets)), targets)
     exact = torch.log_softmax(logits.double(), dim=-1).gather(1, targets[:, None])[:, 0]
     # One float32 rounding at magnitude 10; a bfloat16 softmax would be off by 0.03.
     assert max(abs(v - float(e)) for v, e in zip(values, exact, strict=True)) < 2e-6

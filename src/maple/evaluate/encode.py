@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from maple.catalog.contracts import GenerationRequest, ModelFamily, RankingRequest
 from maple.data import render_instruction
 from maple.data.tokenize import split_tokens
+from maple.evaluate.branches import Row, branched_rows
 from maple.study import PromptSettings
 
 if TYPE_CHECKING:
@@ -36,11 +38,16 @@ class EncodedRequest:
     was_truncated: bool = False
     """Whether the prompt was cut at its left to fit the model."""
 
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows that score the options, the prompt they share fed once; none to generate."""
+        return branched_rows([(o.ids, o.start) for o in self.options])
+
     @property
     def width(self) -> int:
-        """Tokens of the longest row this request needs."""
+        """Tokens of the longest row this request needs, the predicted last one included."""
         if self.options:
-            return max(len(o.ids) for o in self.options)
+            return max(len(row.ids) for row in self.rows) + 1
         return len(self.prompt) + self.max_new_tokens
 
 

@@ -1,12 +1,14 @@
 """The reference engine: two calls, log-likelihoods and greedy text, on a loaded model.
 
-Rows of a ranking batch are padded at the right, where causal attention cannot see; only scored
-positions reach the head, and their log-softmax and sums are float32 whatever the model's dtype.
+A request's options are fed behind their prompt as branches of one row (``branches.py``) wherever
+the model can be told so. Rows are padded at the right, where causal attention cannot see; only
+scored positions reach the head, and their log-softmax and sums are float32 whatever the dtype.
 Rows of a generation batch are padded at the left and masked.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +17,7 @@ import numpy as np
 from maple.base import LoadedBase, compute_context, label_logits, let_autocast_choose
 from maple.catalog.contracts import GenerationResponse, RankingResponse
 from maple.evaluate.batches import halving
+from maple.evaluate.branches import Row, plain_rows
 from maple.evaluate.encode import EncodedRequest
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ class Engine:
         self.base = base
         let_autocast_choose(model, base)
         self._pad = int(base.tokenizer.pad_token_id or 0)
+        self._takes_masks = takes_masks(model)
 
     def loglikelihoods(self, requests: Sequence[EncodedRequest]) -> list[RankingResponse]:
         """Scores the options of each request as one batch, halved while memory does not suffice.
@@ -53,28 +57,60 @@ class Engine:
     def _rank(self, requests: Sequence[EncodedRequest]) -> list[object]:
         import torch
 
-        options = [option for request in requests for option in request.options]
-        width = max(len(o.ids) for o in options) - 1
-        ids = np.full((len(options), width), self._pad, dtype=np.int64)
-        scored = np.zeros((len(options), width), dtype=bool)
-        for row, option in enumerate(options):
-            length = len(option.ids) - 1  # the last token is predicted, never fed
-            ids[row, :length] = option.ids[:-1]
-            scored[row, option.start - 1 : length] = True
-        targets = torch.tensor(
-            [t for o in options for t in o.ids[o.start :]], device=self.base.device
-        )
+        rows = self._rows(requests)
+        width = max(len(row.ids) for row in rows)
+        ids = np.full((len(rows), width), self._pad, dtype=np.int64)
+        positions = np.tile(np.arange(width), (len(rows), 1))
+        scored = np.zeros((len(rows), width), dtype=bool)
+        for number, row in enumerate(rows):
+            ids[number, : len(row.ids)] = row.ids
+            positions[number, : len(row.ids)] = row.positions
+            scored[number, [place for option in row.targets for place, _ in option]] = True
         device = self.base.device
         with torch.inference_mode(), compute_context(self.base):
             logits = label_logits(
                 self.model,
                 input_ids=torch.from_numpy(ids).to(device),
-                positions=torch.arange(width, device=device).expand(len(options), width),
+                positions=torch.from_numpy(positions).to(device),
                 selected=torch.from_numpy(scored).to(device),
                 use_cache=False,
+                **self._mask(rows, width),
             )
-        values, greedy = _token_scores(logits, targets)
+        # Logits come in row-major order of what is scored; several tokens may share a place.
+        order = np.cumsum(scored.ravel()).reshape(scored.shape) - 1
+        places = [(n, p) for n, row in enumerate(rows) for o in row.targets for p, _ in o]
+        tokens = [token for row in rows for option in row.targets for _, token in option]
+        values, greedy = _token_scores(
+            logits,
+            torch.tensor([order[place] for place in places], device=device),
+            torch.tensor(tokens, device=device),
+        )
         return list(_ranking_responses(requests, values, greedy))
+
+    def _rows(self, requests: Sequence[EncodedRequest]) -> list[Row]:
+        """Branched where the model takes positions and a mask of ours, and sees far enough."""
+        rows = [row for request in requests for row in request.rows]
+        window = getattr(self.base.model.config, "sliding_window", None)
+        if self._takes_masks and (window is None or max(len(row.ids) for row in rows) <= window):
+            return rows
+        options = [[(o.ids, o.start) for o in request.options] for request in requests]
+        return [row for each in options for row in plain_rows(each)]
+
+    def _mask(self, rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:
+        """The branches' attention mask, (rows, 1, width, width); none where all rows are plain."""
+        import torch
+
+        if all(row.is_plain for row in rows):
+            return {}
+        sees = np.tile(np.tri(width, dtype=bool), (len(rows), 1, 1))
+        for number, row in enumerate(rows):
+            for begin, end in row.branches[1:]:
+                sees[number, begin:end, row.n_shared : begin] = False
+        mask = torch.from_numpy(sees).to(self.base.device)[:, None]
+        # Added to the attention scores, in their dtype: a bool mask is not taken by all kernels.
+        dtype = self.base.dtype
+        added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+        return {"attention_mask": added.masked_fill(~mask, torch.finfo(dtype).min)}
 
     def _generate(self, requests: Sequence[EncodedRequest]) -> list[object]:
         import torch
@@ -150,14 +186,34 @@ class _StopOnText:
         return torch.tensor(done, device=input_ids.device)
 
 
-def _token_scores(logits: torch.Tensor, targets: torch.Tensor) -> tuple[list[float], list[bool]]:
-    """Log-probability of each target, and whether it is the most likely token."""
+def takes_masks(model: nn.Module) -> bool:
+    """Whether a model can be told who sees whom, and at which position each token stands.
+
+    Not so: position by bias (BLOOM) or by recurrence, kernels that only know lengths, and virtual
+    tokens in front, which our masks know nothing of.
+    """
+    own: Any = model
+    kernel = getattr(own.config, "_attn_implementation", None)
+    base = own.get_base_model() if hasattr(own, "get_base_model") else own
+    names = inspect.signature(base.forward).parameters
+    adapter = getattr(own, "active_peft_config", None)
+    return (
+        kernel in ("sdpa", "eager")
+        and {"position_ids", "attention_mask"} <= set(names)
+        and not getattr(adapter, "is_prompt_learning", False)
+    )
+
+
+def _token_scores(
+    logits: torch.Tensor, places: torch.Tensor, targets: torch.Tensor
+) -> tuple[list[float], list[bool]]:
+    """Log-probability of each target at its row of logits, and whether it is the most likely."""
     import torch
 
     values: list[float] = []
     greedy: list[bool] = []
     for start in range(0, len(targets), _LOGIT_ROWS):
-        rows = logits[start : start + _LOGIT_ROWS].float()
+        rows = logits[places[start : start + _LOGIT_ROWS]].float()
         wanted = targets[start : start + _LOGIT_ROWS]
         chosen = rows.gather(1, wanted[:, None])[:, 0]
         values += (chosen - torch.logsumexp(rows, dim=-1)).double().tolist()

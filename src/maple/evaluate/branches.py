@@ -1,0 +1,85 @@
+"""Options that share a prompt, fed once: the prompt, then every option as a branch of its own.
+
+    fed        p0 p1 p2 p3 | a4 a5 | b4 | c4 c5 c6
+    position    0  1  2  3 |  4  5 |  4 |  4  5  6
+    b4 sees     x  x  x  x |       |  x |             the prompt and its own branch, nothing else
+
+An option's last token is predicted and never fed, so options of one token add none. A row whose
+options share little would be longer than it saves: then each option is a row, as a plain forward
+has it. Either way the model sees every token in the same company and at the same position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+_LARGEST_SHARE = 0.8
+"""Of the plain rows' tokens that a branched row may hold; above, plain rows are kept."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence of a forward pass: a shared beginning, and one branch an option."""
+
+    ids: tuple[int, ...]
+    positions: tuple[int, ...]
+    n_shared: int
+    """Tokens that every branch sees."""
+    branches: tuple[tuple[int, int], ...]
+    """First and last place, the last one excluded, of each branch that holds any token."""
+    targets: tuple[tuple[tuple[int, int], ...], ...]
+    """Per option: the places that predict its scored tokens, each with the token."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether causal attention alone gives every token its company."""
+        return len(self.branches) < 2
+
+
+def plain_rows(options: Sequence[tuple[tuple[int, ...], int]]) -> tuple[Row, ...]:
+    """A row an option.
+
+    Args:
+        options: token ids, and the index of the first scored one (at least 1).
+    """
+    return tuple(_row([option]) for option in options)
+
+
+def branched_rows(options: Sequence[tuple[tuple[int, ...], int]]) -> tuple[Row, ...]:
+    """One row for all options, or a row an option where that is about as short.
+
+    Args:
+        options: token ids, and the index of the first scored one (at least 1).
+    """
+    rows = plain_rows(options)
+    if len(options) < 2:
+        return rows
+    row = _row(options)
+    return (row,) if len(row.ids) <= _LARGEST_SHARE * sum(len(r.ids) for r in rows) else rows
+
+
+def _row(options: Sequence[tuple[tuple[int, ...], int]]) -> Row:
+    fed = [ids[:-1] for ids, _ in options]
+    shortest = min(map(len, fed))
+    places = takewhile(lambda i: len({f[i] for f in fed}) == 1, range(shortest))
+    n_shared = sum(1 for _ in places)
+    row = list(fed[0][:n_shared])
+    positions = list(range(n_shared))
+    branches, targets = [], []
+    for (ids, start), own in zip(options, fed, strict=True):
+        begin = len(row)
+        row += own[n_shared:]
+        positions += range(n_shared, len(own))
+        if len(row) > begin:
+            branches.append((begin, len(row)))
+        # A token is predicted at the place before it, in the shared part or in the branch.
+        shift = begin - n_shared
+        targets.append(
+            tuple(
+                (place if place < n_shared else place + shift, ids[place + 1])
+                for place in range(start - 1, len(ids) - 1)
+            )
+        )
+    return Row(tuple(row), tuple(positions), n_shared, tuple(branches), tuple(targets))
