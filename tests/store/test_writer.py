@@ -72,6 +72,8 @@ rows = st.builds(
     n_tokens=st.lists(st.integers(0, 2**31 - 1), max_size=3).map(tuple),
     text=st.none() | st.text(),
     finish=st.none() | st.sampled_from(["stop", "length"]),
+    unconditional=st.lists(numbers, max_size=3).map(tuple),
+    checks=st.dictionaries(st.text(), st.booleans(), max_size=3),
 )
 
 
@@ -95,8 +97,9 @@ def test_rows_written_are_the_rows_read(
 
 
 def _as_record(row: dict[str, Any]) -> SampleRecord:
-    lists = ("gold", "loglikelihoods", "is_greedy", "n_tokens")
-    changed = {name: tuple(row[name]) for name in lists} | {"metrics": dict(row["metrics"])}
+    lists = ("gold", "loglikelihoods", "is_greedy", "n_tokens", "unconditional")
+    changed = {name: tuple(row[name]) for name in lists}
+    changed |= {name: dict(row[name]) for name in ("metrics", "checks")}
     return SampleRecord(**(row | changed))
 
 
