@@ -85,9 +85,10 @@ def find_effects(
         *_level_questions(configurations),
         *_data_questions(configurations),
     ]
-    scopes = [(ALL_TASKS, panels)]
-    families = [scopes, [(p.mode.label, [p]) for p in panels] if len(panels) > 1 else []]
-    effects = []
+    families: list[list[tuple[str, Sequence[Panel]]]] = [[(ALL_TASKS, panels)]]
+    if len(panels) > 1:
+        families.append([(panel.mode.label, [panel]) for panel in panels])
+    effects: list[Effect] = []
     for family in families:
         found = [
             dataclasses.replace(effect, task=task)

@@ -245,7 +245,7 @@ def _word(text: str) -> str:
 
     start = "" if _pattern(_UNSPACED).match(text[0]) else r"(?<![\p{L}\p{N}\p{M}])"
     end = "" if _pattern(_UNSPACED).match(text[-1]) else r"(?![\p{L}\p{N}\p{M}])"
-    return start + regex.escape(text, literal_spaces=True) + end
+    return f"{start}{regex.escape(text, literal_spaces=True)}{end}"
 
 
 @cache
@@ -265,7 +265,7 @@ def _normalise(text: str) -> str:
 
 def _bare(text: str) -> str:
     """A text in small letters, without the punctuation around it."""
-    return _pattern(rf"^{_OPEN}|{_OPEN}$").sub("", _fold(_normalise(text)))
+    return str(_pattern(rf"^{_OPEN}|{_OPEN}$").sub("", _fold(_normalise(text))))
 
 
 def _fold(text: str) -> str:

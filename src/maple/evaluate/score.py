@@ -50,7 +50,7 @@ def score_batches(
 
 def _score_alone(engine: Engine, prepared: PreparedTask) -> dict[EncodedOption, float]:
     """Log-likelihood of each option without its context: few, since labels and letters repeat."""
-    found = {}
+    found: dict[EncodedOption, float] = {}
     for batch in prepared.alone:
         (response,) = engine.loglikelihoods([EncodedRequest(options=batch)])
         found |= dict(zip(batch, response.loglikelihoods, strict=True))
