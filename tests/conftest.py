@@ -58,7 +58,10 @@ def fresh_base(model_directory: Callable[..., Path]) -> Callable[..., LoadedBase
         import torch
 
         from maple.base import load_base
+        from maple.catalog import load_quantizer, missing_library
 
+        if absent := missing_library(load_quantizer(quantization)):
+            pytest.skip(f"{quantization}: {absent}")
         directory = model_directory(family, **changes)
         return load_base(str(directory), quantization=quantization, device=torch.device("cpu"))
 

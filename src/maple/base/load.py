@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from maple.catalog import family_for, load_family, load_quantizer
+from maple.catalog import entry_names, family_for, load_family, load_quantizer, missing_library
 from maple.catalog.contracts import ModelFamily, Quantizer
 from maple.errors import MapleError, SourceError, TrainingError
 
@@ -29,7 +29,7 @@ class LoadedBase:
     quantizer: Quantizer
     device: torch.device
     dtype: torch.dtype
-    """What products are computed in: bfloat16, or float32 where asked."""
+    """What products are computed in: bfloat16, or float16 or float32 where asked."""
 
     @property
     def max_length(self) -> int:
@@ -56,27 +56,15 @@ def load_base(
         family: catalog name; None: by the config's ``model_type``.
 
     Raises:
-        SourceError: the model cannot be had.
+        SourceError: the model cannot be had, or is stored in other bits already.
         TrainingError: the quantization does not run on this machine.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
-    # It announces at import which optional kernels it did not find; nothing depends on them.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     quantizer = load_quantizer(quantization)
-    dtype = torch.bfloat16 if quantizer.compute_dtype == "bfloat16" else torch.float32
+    dtype = getattr(torch, quantizer.compute_dtype)
     try:
-        config = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            device_map={"": str(device)},
-            use_safetensors=True,
-            **quantizer.load_kwargs(dtype),
-        )
+        model, tokenizer = _read(source, quantizer, dtype, quantization=quantization, device=device)
     except MapleError:
         raise
     except (OSError, ValueError) as error:
@@ -89,9 +77,67 @@ def load_base(
     model.name_or_path = name or source
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    chosen = load_family(family) if family else family_for(model_type=config.model_type)
+    model_type: str = model.config.model_type
+    chosen = load_family(family) if family else family_for(model_type=model_type)
     prepared: Any = quantizer.prepare(model)
     return LoadedBase(prepared, tokenizer, chosen, quantizer, device, dtype)
+
+
+def _read(
+    source: str,
+    quantizer: Quantizer,
+    dtype: torch.dtype,
+    *,
+    quantization: str,
+    device: torch.device,
+) -> tuple[Any, Any]:
+    """The model and its tokenizer, unless the checkpoint or the machine forbid those bits."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    # It announces at import which optional kernels it did not find; nothing depends on them.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    own = _stored_quantization(AutoConfig.from_pretrained(source))
+    _refuse_other_bits(own, quantization, source)
+    if absent := missing_library(quantizer):
+        raise TrainingError(f"{quantization} does not run here: {absent}.")
+    arguments = quantizer.load_kwargs(dtype)
+    if own:
+        arguments.pop("quantization_config", None)  # the checkpoint's own holds
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, device_map={"": str(device)}, use_safetensors=True, **arguments
+    )
+    return model, tokenizer
+
+
+def _refuse_other_bits(own: str | None, quantization: str, source: str) -> None:
+    """A checkpoint that is quantized already is taken as it is, or not at all."""
+    if own not in (None, quantization):
+        known = own in entry_names("quantization")
+        raise SourceError(
+            f"the base model {source!r} is stored as {own}: its weights cannot be had as "
+            f"{quantization}. "
+            + (f"Set quantization to {own}, or n" if known else "N")
+            + "ame the checkpoint that it was made from."
+        )
+
+
+def _stored_quantization(config: Any) -> str | None:
+    """Catalog name of what a checkpoint's weights are; None where they are plain numbers."""
+    stored = getattr(config, "quantization_config", None)
+    if not stored:
+        return None
+    fields: dict[str, Any] = stored if isinstance(stored, dict) else stored.to_dict()
+    method = str(fields.get("quant_method", "unknown"))
+    if method != "bitsandbytes":
+        bits = fields.get("bits", fields.get("w_bit", 4))
+        return method if bits == 4 else f"{method} in {bits} bits"
+    if fields.get("load_in_8bit"):
+        return "int8"
+    values = fields.get("bnb_4bit_quant_type", "fp4")
+    return str(values) if fields.get("bnb_4bit_use_double_quant") else f"{values}-single"
 
 
 def _keep_end_tokens_only(model: PreTrainedModel) -> None:
@@ -117,12 +163,12 @@ def let_autocast_choose(model: nn.Module, base: LoadedBase) -> None:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Trainable and total parameters; a packed 4-bit weight counts as what it was packed from."""
+    """Trainable and total parameters; a packed weight counts as what it was packed from."""
     trainable = total = 0
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)
-        shape = getattr(state, "shape", None) or parameter.shape
-        total += math.prod(shape)
+        packed = getattr(parameter, "unpacked_shape", None) or getattr(state, "shape", None)
+        total += math.prod(packed or parameter.shape)
         trainable += parameter.numel() if parameter.requires_grad else 0
     return trainable, total
 

@@ -8,6 +8,7 @@ from maple.catalog.load import (
     load_method,
     load_quantizer,
     load_task,
+    missing_library,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "load_method",
     "load_quantizer",
     "load_task",
+    "missing_library",
 ]

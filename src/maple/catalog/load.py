@@ -32,6 +32,10 @@ KINDS: Mapping[str, type] = {
 """Folder of the catalog -> the contract its entries fulfil."""
 
 
+_PACKAGES = {"torchao": "'maple-peft[quantization]'", "gptqmodel": "gptqmodel optimum"}
+"""What to install for a library that is no dependency, where that is not its own name."""
+
+
 def entry_names(kind: str) -> list[str]:
     """Names of every entry of a kind, sorted: ``entry_names("methods")`` -> full, lora, none."""
     return sorted(_files(kind))
@@ -78,6 +82,14 @@ def load_quantizer(name: str) -> Quantizer:
     """Returns a quantizer. Raises ``CatalogError`` when none has that name."""
     quantizer: Quantizer = entry_class("quantization", name)()
     return quantizer
+
+
+def missing_library(quantizer: Quantizer) -> str | None:
+    """Why a quantizer does not run in this installation; None where its package is there."""
+    library = quantizer.library
+    if importlib.util.find_spec(library) is not None:
+        return None
+    return f"{library} is not installed. Run: pip install {_PACKAGES.get(library, library)}"
 
 
 def load_family(name: str) -> ModelFamily:

@@ -1,4 +1,4 @@
-"""Commands that show how something works on one example, before anything is run."""
+"""Commands that show how something works before a study is run: a prompt, a quantization."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from maple.cli.app import Choices, Json, PromptForm, Scoring, Shots, data_files
+from maple.cli.app import Choices, Json, PromptForm, Scoring, Shots, console, data_files
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from maple.evaluate.encode import Encoder
     from maple.evaluate.shown import ShownPrompt
+    from maple.run.show_quantization import LayerError, ShownQuantization
     from maple.study import PromptSettings
 
-app = typer.Typer(help="Show how something works on one example.")
+app = typer.Typer(help="Show what a model is shown, or what bits do to a base.")
 
 _RULE = "────"
-
-
-@app.callback()
-def _show() -> None:
-    """Keeps ``prompt`` a command of its own while it is the only one."""
 
 
 @app.command("prompt")
@@ -78,6 +76,95 @@ def show_prompt(
     files = data_files(source, Path.cwd())
     found = shown.show_prompt(wanted, files, _encoder(settings, model), sample=sample)
     print(_as_json(found) if as_json else _as_text(found))
+
+
+@app.command("quantization")
+def show_quantization(
+    model: Annotated[
+        str, typer.Argument(help="Hub repository, directory, atlas-base or atlas-qwen.")
+    ],
+    quantization: Annotated[str, typer.Option(help="Names, comma-separated, or 'all'.")] = "all",
+    layers: Annotated[bool, typer.Option("--layers", help="Every layer, not each kind.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what bits do to a base: bytes, error of every layer, change of the logits."""
+    from maple.run import show_quantization as measure
+
+    names, missing = measure.choose_quantizers(quantization)
+    files = data_files("hub", Path.cwd())
+    found = list(measure.show_quantization(model, names, files))
+    if as_json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    _print_bits(found)
+    for one in found:
+        _print_layers(one, layers)
+    for name, reason in missing.items():
+        print(f"not measured: {name}: {reason}")
+
+
+def _print_bits(found: list[ShownQuantization]) -> None:
+    table = _table("compared with fp32", "\nquantization", "bits a\nweight", "linear\nMiB",
+                   "base\nMiB", "weights\nerror", "worst\nlayer", "logits\nerror",
+                   "same\ntop")  # fmt: skip
+    for one in found:
+        table.add_row(
+            one.quantization,
+            f"{one.bits_per_weight:.3f}",
+            f"{one.linear_bytes / 2**20:,.1f}",
+            f"{one.base_bytes / 2**20:,.1f}",
+            f"{one.median_rms_error:.2%}",
+            f"{one.worst.rms_error:.2%}",
+            f"{one.logits_rms_error:.2%}",
+            f"{one.same_top_token:.1%}",
+        )
+    console().print(table)
+
+
+def _print_layers(one: ShownQuantization, every: bool) -> None:
+    if every:
+        table = _table(
+            one.quantization, "\nlayer", "bits a\nweight", "\nerror", "largest\ndifference"
+        )
+        for layer in one.layers:
+            bits = 8 * layer.bytes / layer.weights
+            table.add_row(
+                layer.name, f"{bits:.3f}", f"{layer.rms_error:.2%}", f"{layer.max_error:.3g}"
+            )
+    else:
+        table = _table(one.quantization, "\nlayer", "\nlayers", "bits a\nweight", "median\nerror",
+                       "\nworst", "in\nblock", "largest\ndifference")  # fmt: skip
+        for kind, layers in one.kinds.items():
+            table.add_row(kind, *_kind_cells(layers))
+    console().print(table)
+
+
+def _kind_cells(layers: list[LayerError]) -> list[str]:
+    import re
+    import statistics
+
+    worst = max(layers, key=lambda layer: layer.rms_error)
+    block = re.search(r"\d+", worst.name)
+    bits = 8 * sum(layer.bytes for layer in layers) / sum(layer.weights for layer in layers)
+    return [
+        str(len(layers)),
+        f"{bits:.3f}",
+        f"{statistics.median(layer.rms_error for layer in layers):.2%}",
+        f"{worst.rms_error:.2%}",
+        block[0] if block else "",
+        f"{max(layer.max_error for layer in layers):.3g}",
+    ]
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table.add_column(first, no_wrap=True)
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def _language(task: str, language: str | None, source: str) -> str:

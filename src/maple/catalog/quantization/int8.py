@@ -17,6 +17,7 @@ class Int8(Quantizer):
     """Linear layers in 8-bit integers with one scale a row; the head stays 16 bits."""
 
     bits: ClassVar[int] = 8
+    library: ClassVar[str] = "bitsandbytes"
 
     def load_kwargs(self, compute_dtype: torch.dtype) -> dict[str, Any]:
         """Quantizes while loading, through bitsandbytes."""
