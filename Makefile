@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: quickstart test check lint types layers clean
+.PHONY: quickstart test check lint types layers methods-table clean
 
 quickstart: $(STAMP)
 	$(BIN)/maple quickstart
@@ -24,6 +24,10 @@ types: $(DEV_STAMP)
 
 layers: $(DEV_STAMP)
 	$(BIN)/lint-imports
+
+# Every method on every quantizer, tried; writes the table of docs/methods.md.
+methods-table: $(DEV_STAMP)
+	$(BIN)/python scripts/methods_table.py
 
 # torch first and bounded: the machine's pip configuration chooses its build (a CPU one where that
 # is what it offers), and an unbounded torch would bring gigabytes of CUDA with it.

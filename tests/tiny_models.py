@@ -10,7 +10,7 @@ from maple.base import LoadedBase
 from maple.catalog.contracts import AttachContext, Conversation, Method
 from maple.data import ExamplePool, StepSchedule
 from maple.study import TrainingSettings
-from maple.train import TrainResult, train_run
+from maple.train import TrainResult, calibration_rows, train_run
 
 TEXTS = {
     "eng_Latn": ["Name the capital of Kenya.", "The capital of Kenya is Nairobi.", "Add 3 and 4."],
@@ -144,7 +144,12 @@ def train_on(
         pools or make_pools(), wanted, seed=seed, tokenizer=base.tokenizer, family=base.family
     )
     torch.manual_seed(seed)
-    context = AttachContext(family=base.family, quantizer=base.quantizer, seed=seed)
+    context = AttachContext(
+        family=base.family,
+        quantizer=base.quantizer,
+        seed=seed,
+        calibration=lambda: calibration_rows(schedule, base),
+    )
     model = method.attach(base.model, context)
     result = train_run(
         model,

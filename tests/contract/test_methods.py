@@ -1,259 +1,299 @@
-"""Every method of the catalog on every quantizer: what no entry may escape.
+"""Every method of the catalog on every quantizer and architecture: what no entry may escape.
 
-A method that says it cannot live on a quantizer is believed only after it has been tried.
+A method that says it cannot live on a quantizer is believed only after it has been tried; one that
+says why its logits at step 0 are not the base's is held to that too.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from tests.contract.method_lives import (
+    RATES,
+    Bases,
+    Life,
+    attach_and_train,
+    base_for,
+    context_of,
+    distinct_quantizers,
+    few_steps,
+    home,
+    is_finite,
+    live,
+    refusal,
+    tolerance,
+    variants,
+)
 from tests.tiny_models import FAMILIES, settings, train_on
+from tests.train.test_resume import Kept, KilledError, killed_after
 
-from maple.base import LoadedBase
-from maple.catalog import entry_names, family_for, load_method, load_quantizer
-from maple.catalog.contracts import AttachContext, Method
-from maple.evaluate import probe_logits
-from maple.evaluate.probe import largest_difference
+from maple.catalog import entry_names, load_family, load_method, load_quantizer
+from maple.catalog.contracts import AttachContext
 from maple.plan.estimate import shape_from_config
-from maple.run.adapters import detach
+from maple.run.adapters import detach, strip
 from maple.store.write import sha256_of_directory
 
-Bases = Callable[..., LoadedBase]
+Lives = Callable[..., Life]
 
-VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "lora": [
-        {},
-        {"rank": 4, "alpha": 4, "targets": "all-linear", "rslora": True, "dropout": 0.1},
-        {"rank": 2, "alpha": 1.5, "targets": ("q_proj", "down_proj")},
-    ]
-}
-"""Hyper-parameters to try beside a method's defaults."""
-
-RATES = {"full": 1e-3}
-"""Learning rates that overfit one batch in 40 steps; 1e-2 where none is stated."""
-
-TOLERANCES = {
-    # The masters are float32 and so is their residual stream; the base's is bfloat16, whose
-    # 8 bits leave about 0.02 of a logit of size 4.
-    ("full", "bf16"): 0.2,
-}
-"""Largest logit difference at step 0 and after save and load; exactly 0 where none is stated."""
+NAMES = [name for name in entry_names("methods") if name != "none"]
 
 
-def variants(name: str) -> list[dict[str, Any]]:
-    return VARIANTS.get(name, [{}])
-
-
-def combinations(*, possible: bool) -> list[Any]:
+def combinations(*, possible: bool, quantizers: list[str] | None = None) -> list[Any]:
+    """(method, parameters, quantization): the first parameters on all bits, others on one."""
     found = []
-    for name in entry_names("methods"):
-        for parameters in variants(name):
-            for quantization in entry_names("quantization"):
-                method = load_method(name, parameters)
-                refusal = method.conflict(
-                    load_quantizer(quantization), family_for(model_type="llama")
-                )
-                if (refusal is None) == possible:
+    for name in NAMES:
+        for number, parameters in enumerate(variants(name)):
+            for quantization in quantizers or distinct_quantizers():
+                reason = refusal(name, parameters, quantization)
+                if (reason is None) == possible and (number == 0 or quantization == home(name)):
                     label = "-".join([name, *map(str, parameters.values()), quantization])
-                    found.append(pytest.param(name, parameters, quantization, id=label))
+                    found.append(pytest.param(name, parameters, quantization, id=label[:60]))
     return found
 
 
 every_combination = pytest.mark.parametrize(
     ("name", "parameters", "quantization"), combinations(possible=True)
 )
-trained_combinations = pytest.mark.parametrize(
-    ("name", "parameters", "quantization"),
-    [c for c in combinations(possible=True) if c.values[0] != "none"],
-)
 
 
-def attach(method: Method, base: LoadedBase, seed: int = 0) -> Any:
-    torch.manual_seed(seed)
-    context = AttachContext(family=base.family, quantizer=base.quantizer, seed=seed)
-    return method.attach(base.model, context)
+@pytest.fixture(scope="module")
+def life_of(shared_base: Bases) -> Lives:
+    """The facts of one life, lived once for all tests that ask; what it raised is raised to all."""
+    lived: dict[tuple[Any, ...], Life | Exception] = {}
+
+    def life(name: str, parameters: dict[str, Any], quantization: str, family: str) -> Life:
+        key = (name, repr(parameters), quantization, family)
+        if key not in lived:
+            base = base_for(shared_base, name, family, quantization)
+            try:
+                lived[key] = live(base, load_method(name, parameters), few_steps(name))
+            except Exception as error:
+                strip(base)
+                lived[key] = error
+        found = lived[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return life
 
 
-def three_steps(name: str) -> Any:
-    return settings(learning_rate=RATES.get(name, 1e-2))
-
-
-def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of every weight and quantization constant of a model, by name."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def assert_equal_weights(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
-    assert before.keys() == after.keys()
-    changed = [name for name in before if not torch.equal(before[name], after[name])]
-    assert not changed
-
-
-# ----------------------------------------------------------------------------------- refusals
-
-
-@pytest.mark.parametrize(("name", "parameters", "quantization"), combinations(possible=False))
-def test_a_refused_combination_indeed_cannot_be_trained(
-    fresh_base: Bases, name: str, parameters: dict[str, Any], quantization: str
-) -> None:
-    base = fresh_base("llama", quantization)
-    method = load_method(name, parameters)
-    reason = method.conflict(base.quantizer, base.family)
-    assert reason
-    assert not reason.endswith(".")
-    with pytest.raises((RuntimeError, ValueError, TypeError)):
-        train_on(base, method, three_steps(name))
-
-
-# ------------------------------------------------------------------------------------- step 0
+# ------------------------------------------------------------------------------------- facts
 
 
 @every_combination
-def test_step_0_equals_the_base(
-    shared_base: Bases, name: str, parameters: dict[str, Any], quantization: str
+def test_step_0_equals_the_base_unless_the_method_says_why_not(
+    life_of: Lives, name: str, parameters: dict[str, Any], quantization: str
 ) -> None:
-    base = shared_base("llama", quantization)
-    untouched = probe_logits(base.model, base)
-    model = attach(load_method(name, parameters), base)
-    try:
-        moved = largest_difference(untouched, probe_logits(model, base))
-    finally:
-        detach(model, base)
-    assert moved <= TOLERANCES.get((name, quantization), 0.0)
+    life = life_of(name, parameters, quantization, "llama")
+    if getattr(load_method(name, parameters), "step_0", None) is None:
+        assert life.moved_at_step_0 <= tolerance(name, quantization)
+    else:
+        assert life.moved_at_step_0 > 1e-3
+
+
+@every_combination
+def test_it_trains_and_leaves_the_base_bit_identical(
+    life_of: Lives, name: str, parameters: dict[str, Any], quantization: str
+) -> None:
+    life = life_of(name, parameters, quantization, "llama")
+    assert is_finite(life.losses)
+    assert life.moved_by_training > max(1e-3, life.moved_at_step_0 / 100)
+    assert life.wrong_dtypes == ()
+    assert life.changed_weights == ()
+    assert life.base_moved == 0.0
+    assert life.still_trainable == 0
+
+
+@every_combination
+def test_a_saved_adapter_loads_with_the_same_logits(
+    life_of: Lives, name: str, parameters: dict[str, Any], quantization: str
+) -> None:
+    life = life_of(name, parameters, quantization, "llama")
+    assert life.moved_by_loading <= tolerance(name, quantization)
+    assert not [file for file in life.files if file.endswith((".bin", ".pt"))]
+    if life.moved_by_plain_peft is not None:
+        # peft rounds copies of whole modules to the base's own precision.
+        copies = name in {"ln-tuning", "last-k-layers"} and quantization != "fp32"
+        assert life.moved_by_plain_peft <= (0.4 if copies else tolerance(name, quantization))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", entry_names("methods"))
-def test_trainable_parameters_are_the_closed_form(
-    fresh_base: Bases, request: pytest.FixtureRequest, name: str, family: str
+@pytest.mark.parametrize("name", NAMES)
+def test_every_architecture_is_trained_saved_and_loaded(
+    life_of: Lives, name: str, family: str
 ) -> None:
-    if name == "full" and family in {"qwen2", "qwen3", "gemma2"}:
+    life = life_of(name, variants(name)[0], home(name), family)
+    assert life.moved_by_training > 1e-3
+    assert life.changed_weights == ()
+    assert life.base_moved == 0.0
+    assert life.moved_by_loading <= tolerance(name, home(name))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_trainable_parameters_are_the_closed_form(
+    life_of: Lives,
+    shared_base: Bases,
+    request: pytest.FixtureRequest,
+    name: str,
+    family: str,
+) -> None:
+    if name in {"full", "last-k-layers"} and family in {"qwen2", "qwen3", "gemma2"}:
         # GAP: a Shape does not tell biases of q, k, v (Qwen2), norms of q and k (Qwen3) or the
         # two further norms of a block (Gemma2): 0.006% of Qwen2.5-0.5B.
         request.applymarker(pytest.mark.xfail(reason="vectors of a block are not in a Shape"))
-    base = fresh_base(family)
+    base = shared_base(family)
     shape = shape_from_config(base.model.config.to_dict())
     assert shape is not None
-    for parameters in variants(name):
-        method = load_method(name, parameters)
-        model = attach(method, base)
-        counted = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        detach(model, base)
-        assert counted == method.trainable_parameters(shape, base.family)
+    for parameters in variants(name) if family == "llama" else variants(name)[:1]:
+        life = life_of(name, parameters, home(name), family)
+        expected = load_method(name, parameters).trainable_parameters(shape, base.family)
+        assert life.trained_parameters == expected
 
 
-@every_combination
-def test_only_what_the_method_adds_requires_a_gradient(
-    shared_base: Bases, name: str, parameters: dict[str, Any], quantization: str
-) -> None:
-    base = shared_base("llama", quantization)
-    model = attach(load_method(name, parameters), base)
-    try:
-        assert not any(p.requires_grad for p in base.model.parameters() if p.dtype != torch.float32)
-        masters = [p for p in model.parameters() if p.requires_grad]
-        assert all(p.dtype == torch.float32 for p in masters)
-    finally:
-        detach(model, base)
+NEEDS_NUMBERS = {
+    "boft": "a permutation is read while it is made",
+    "shira": "places are drawn from a mask",
+    "corda": "begins from data",
+    "eva": "begins from data",
+    "loftq": "begins from the checkpoint's weights",
+}
+"""Methods that a model without weights cannot show."""
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - NEEDS_NUMBERS.keys()))
+def test_defaults_fit_llama_2_7b_with_the_closed_form(name: str) -> None:
+    import transformers
+
+    family = load_family("llama")
+    shape = replace(family.known_shapes["meta-llama/Llama-2-7b-hf"], layers=2)
+    config = transformers.LlamaConfig(num_hidden_layers=2)  # the defaults are LLaMA-2-7B's
+    method = load_method(name)
+    context = AttachContext(family=family, quantizer=load_quantizer("fp32"), seed=0)
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config).requires_grad_(False)
+        attached = method.attach(model, context)
+    counted = sum(p.numel() for p in attached.parameters() if p.requires_grad)
+    assert counted == method.trainable_parameters(shape, family)
+
+
+def test_the_untouched_base_trains_nothing(shared_base: Bases) -> None:
+    base, method = shared_base(), load_method("none")
+    shape = shape_from_config(base.model.config.to_dict())
+    assert shape is not None
+    assert method.trainable_parameters(shape, base.family) == 0
     assert not any(p.requires_grad for p in base.model.parameters())
 
 
-# ------------------------------------------------------------------------------ after training
+# ---------------------------------------------------------------------------------- refusals
 
 
-@trained_combinations
-def test_base_weights_and_logits_are_bit_identical_after_training(
-    shared_base: Bases, name: str, parameters: dict[str, Any], quantization: str
+@pytest.mark.parametrize(("name", "parameters", "quantization"), combinations(possible=False))
+def test_a_refused_combination_indeed_does_not_work(
+    fresh_base: Bases, name: str, parameters: dict[str, Any], quantization: str
 ) -> None:
-    base = shared_base("llama", quantization)
-    untouched, before = probe_logits(base.model, base), weights(base.model)
-    model, _ = train_on(base, load_method(name, parameters), three_steps(name))
-    assert largest_difference(untouched, probe_logits(model, base)) > 1e-3
-    detach(model, base)
-    assert_equal_weights(before, weights(base.model))
-    assert largest_difference(untouched, probe_logits(base.model, base)) == 0.0
+    reason = refusal(name, parameters, quantization)
+    assert reason
+    assert not reason.endswith(".")
+    try:
+        life = live(
+            fresh_base("llama", quantization), load_method(name, parameters), few_steps(name)
+        )
+    except Exception:
+        return
+    # It ran, then, and is broken all the same: another model before the first step, or nothing
+    # that a step can move.
+    assert life.moved_at_step_0 > 1.0 or life.moved_by_training == life.moved_at_step_0
 
 
-@trained_combinations
-def test_a_saved_adapter_loads_with_the_same_logits(
-    shared_base: Bases, name: str, parameters: dict[str, Any], quantization: str, tmp_path: Path
+# --------------------------------------------------------------------------------- longer ones
+
+
+two_precisions = pytest.mark.parametrize(
+    ("name", "parameters", "quantization"),
+    [
+        c
+        for c in combinations(possible=True, quantizers=["fp32", "nf4"])
+        if c.values[1] == variants(c.values[0])[0]
+    ],
+)
+
+
+@two_precisions
+def test_an_adapter_does_not_depend_on_what_was_trained_before_it(
+    life_of: Lives, fresh_base: Bases, name: str, parameters: dict[str, Any], quantization: str
 ) -> None:
-    base = shared_base("llama", quantization)
-    method = load_method(name, parameters)
-    model, _ = train_on(base, method, three_steps(name))
-    trained = probe_logits(model, base)
+    among_others = life_of(name, parameters, quantization, "llama")
+    alone = live(fresh_base("llama", quantization), load_method(name, parameters), few_steps(name))
+    assert alone.digest == among_others.digest
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_seed_gives_another_adapter(life_of: Lives, shared_base: Bases, name: str) -> None:
+    parameters = variants(name)[0]
+    one = life_of(name, parameters, home(name), "llama")
+    base = shared_base("llama", home(name))
+    two = live(base, load_method(name, parameters), few_steps(name), seed=1)
+    assert one.digest != two.digest
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_run_continues_to_the_same_adapter(
+    life_of: Lives, shared_base: Bases, name: str, tmp_path: Path
+) -> None:
+    parameters = variants(name)[0]
+    whole = life_of(name, parameters, home(name), "llama")
+    base, method = shared_base("llama", home(name)), load_method(name, parameters)
+    kept = Kept()
+    with pytest.raises(KilledError):
+        attach_and_train(base, method, few_steps(name), checkpoints=kept, on_step=killed_after(2))
+    strip(base)
+    assert kept.state is not None
+    model, _ = attach_and_train(base, method, few_steps(name), checkpoints=kept)
     method.save(model, tmp_path)
     detach(model, base)
-    assert not list(tmp_path.rglob("*.bin"))
-    loaded = method.load(base.model, tmp_path)
-    try:
-        moved = largest_difference(trained, probe_logits(loaded, base))
-    finally:
-        detach(loaded, base)
-    assert moved <= TOLERANCES.get((name, quantization), 0.0)
+    assert sha256_of_directory(tmp_path) == whole.digest
 
 
-@trained_combinations
-def test_an_adapter_does_not_depend_on_what_was_trained_before_it(
-    fresh_base: Bases,
-    name: str,
-    parameters: dict[str, Any],
-    quantization: str,
-    tmp_path: Path,
+@pytest.mark.parametrize("quantization", ["nf4", "hqq4", "int8-weight-only"])
+def test_loftq_begins_as_the_largest_directions_of_the_quantization_error(
+    shared_base: Bases, quantization: str
 ) -> None:
-    method = load_method(name, parameters)
-    digests = []
-    for cohort in (("wanted",), ("other", "wanted")):
-        base = fresh_base("llama", quantization)
-        for member in cohort:
-            probe_logits(base.model, base)  # a study scores between two trainings
-            seed = 0 if member == "wanted" else 1
-            model, _ = train_on(base, method, three_steps(name), seed=seed)
-            directory = tmp_path / f"{len(cohort)}-{member}"
-            directory.mkdir()
-            method.save(model, directory)
-            detach(model, base)
-        digests.append(sha256_of_directory(directory))
-    assert digests[0] == digests[1]
-    assert sha256_of_directory(tmp_path / "2-other") != digests[0]
+    base, rank = shared_base("llama", quantization), 6
+    exact = shared_base("llama", "fp32").model.model.layers[1].self_attn.q_proj.weight.numpy()
+    method = load_method("loftq", {"rank": rank, "alpha": 24.0})
+    model = method.attach(base.model, context_of(base))
+    layer = model.base_model.model.model.layers[1].self_attn.q_proj
+    held = layer.base_layer(torch.eye(64)).detach().T.float().numpy()
+    factors = [f["default"].weight.detach().numpy() for f in (layer.lora_B, layer.lora_A)]
+    detach(model, base)
+    left = exact - (held + 24.0 / rank * factors[0] @ factors[1])
+    values = np.linalg.svd(exact - held, compute_uv=False)
+    # Eckart and Young: what the best approximation of that rank must leave.
+    assert np.linalg.norm(left) == pytest.approx(np.linalg.norm(values[rank:]), rel=1e-3)
+    assert np.linalg.norm(left) < 0.95 * np.linalg.norm(exact - held)
 
 
-@trained_combinations
+@two_precisions
 def test_one_batch_is_overfitted(
     shared_base: Bases, name: str, parameters: dict[str, Any], quantization: str
 ) -> None:
     base = shared_base("llama", quantization)
     wanted = settings(
-        learning_rate=RATES.get(name, 2e-2), batch_size=4, examples=4, epochs=40, max_steps=40
+        learning_rate=RATES.get(name, 2e-2), batch_size=2, examples=2, epochs=40, max_steps=40
     )
-    model, result = train_on(base, load_method(name, parameters), wanted)
+    model, result = attach_and_train(base, load_method(name, parameters), wanted)
     detach(model, base)
     first, last = result.curve[0].loss, result.curve[-1].loss
     assert last < first / 3, f"loss {first:.3f} -> {last:.3f}"
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", [n for n in entry_names("methods") if n != "none"])
-def test_every_architecture_is_trained_saved_and_loaded(
-    shared_base: Bases, name: str, family: str, tmp_path: Path
-) -> None:
-    base, method = shared_base(family), load_method(name)
-    untouched = probe_logits(base.model, base)
-    model, _ = train_on(base, method, three_steps(name))
-    trained = probe_logits(model, base)
-    method.save(model, tmp_path)
-    detach(model, base)
-    assert largest_difference(trained, untouched) > 1e-3
-    assert largest_difference(untouched, probe_logits(base.model, base)) == 0.0
-    loaded = method.load(base.model, tmp_path)
-    try:
-        assert largest_difference(trained, probe_logits(loaded, base)) == 0.0
-    finally:
-        detach(loaded, base)
 
 
 @pytest.mark.parametrize("change", ["half", "more"])
@@ -263,7 +303,7 @@ def test_an_adapter_that_fits_in_part_is_refused(
     from safetensors.torch import load_file, save_file
 
     base, method = fresh_base(), load_method("lora", {"rank": 2})
-    model, _ = train_on(base, method, three_steps("lora"))
+    model, _ = train_on(base, method, few_steps("lora"))
     method.save(model, tmp_path)
     detach(model, base)
     path = tmp_path / "adapter_model.safetensors"

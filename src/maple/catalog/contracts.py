@@ -126,7 +126,9 @@ class Quantizer(ABC):
 
     bits: ClassVar[int]
     """Nominal bits per weight of the linear layers: 4, 8, 16 or 32."""
-    compute_dtype: ClassVar[Literal["bfloat16", "float32"]] = "bfloat16"
+    library: ClassVar[str] = "torch"
+    """The package that holds the weights: a method that reads them must know how."""
+    compute_dtype: ClassVar[Literal["bfloat16", "float16", "float32"]] = "bfloat16"
 
     @abstractmethod
     def load_kwargs(self, compute_dtype: torch.dtype) -> dict[str, Any]:
@@ -170,7 +172,7 @@ class TrainingHooks:
         return None
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """Called after the optimiser's step: where ranks and masks are re-allocated."""
+        """Called after the optimiser's step, gradients in place: ranks and masks move here."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold for the hooks to continue: tensors and scalars."""

@@ -66,20 +66,23 @@ def detach(model: nn.Module, base: LoadedBase) -> None:
     from peft import PeftModel
 
     if not isinstance(model, PeftModel):
-        return  # ``full`` trains a copy; ``none`` is the base itself
-    if not model.active_peft_config.is_prompt_learning:
-        model.unload()
-    _forget(base)
+        if model is base.model:  # ``full`` trains a copy
+            strip(base)
+        return
+    # Not peft's unload(): of some methods it refuses on 4 and 8 bits, though nothing is merged.
+    strip(base)
 
 
 def strip(base: LoadedBase) -> None:
-    """Takes off what an attach or a load that failed half-way has left on the base."""
+    """Takes off what is on the base: peft's layers, and modules that have a ``take_off()``."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(base.model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             parent, _, own = name.rpartition(".")
             setattr(base.model.get_submodule(parent), own, module.get_base_layer())
+        elif callable(take_off := getattr(module, "take_off", None)):
+            take_off()
     _forget(base)
 
 

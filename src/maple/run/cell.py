@@ -9,7 +9,7 @@ from maple.run.context import CohortContext
 from maple.run.record import RunCheckpoints, show_steps, train_record
 from maple.run.scoring import is_scored, score_model
 from maple.study import RunSpec
-from maple.train import train_run
+from maple.train import calibration_rows, train_run
 
 
 def run_cell(run: RunSpec, context: CohortContext) -> None:
@@ -46,7 +46,12 @@ def train_cell(run: RunSpec, method: Method, context: CohortContext) -> None:
     schedule = context.schedule(run.mixture, run.training, run.seed)
     torch.manual_seed(run.seed)
     base = context.base
-    attach = AttachContext(family=base.family, quantizer=base.quantizer, seed=run.seed)
+    attach = AttachContext(
+        family=base.family,
+        quantizer=base.quantizer,
+        seed=run.seed,
+        calibration=lambda: calibration_rows(schedule, base),
+    )
     try:
         model = method.attach(base.model, attach)
     except Exception:

@@ -82,8 +82,7 @@ def train_run(
     optimizer = _optimizer(model, method, settings)
     total_steps = schedule.total_steps
     hooks = method.hooks(model, total_steps)
-    done = 0
-    curve: list[CurveRow] = []
+    done, curve = 0, list[CurveRow]()
     pace = CheckpointPace()
     stored = checkpoints.load() if checkpoints else None
     if stored is not None:
@@ -104,6 +103,7 @@ def train_run(
                 f"training.learning_rate (now {settings.learning_rate}) or use more bits."
             )
         hooks.after_step(step, optimizer)
+        optimizer.zero_grad(set_to_none=True)
         rate = settings.learning_rate * factor
         row = _row(step, loss, rate, norm, batches, time.monotonic() - began, base)
         curve.append(row)
@@ -151,16 +151,20 @@ def _step(
     import torch
 
     n_labels = sum(len(b.targets) for b in batches)
+    # float16 holds nothing below 6e-8: the gradient of a sum there, divided when it is float32.
+    scale = n_labels if base.dtype == torch.float16 else 1
     total = 0.0
     for batch in batches:
         loss = micro_batch_loss(model, base, hooks, batch) / n_labels
-        loss.backward()
+        (loss * scale).backward()
         total += float(loss.detach())
     trained = [p for g in optimizer.param_groups for p in g["params"]]
+    for parameter in trained:
+        if scale != 1 and parameter.grad is not None:
+            parameter.grad /= scale
     norm = float(torch.nn.utils.clip_grad_norm_(trained, max_grad_norm))
     if math.isfinite(total) and math.isfinite(norm):
         optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
     return total, norm
 
 
