@@ -25,7 +25,7 @@ class Pissa(ResidualLora):
     """
 
     iterations: Annotated[int, Field(ge=0)] = 0
-    """Subspace iterations of a fast decomposition, 16 in the paper; 0: the exact one."""
+    """Subspace iterations of a fast decomposition (the paper tries 1 to 16); 0: the exact one."""
 
     def initialise(self, layer: Any, weight: torch.Tensor) -> None:
         """Through ``peft``."""
