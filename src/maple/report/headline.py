@@ -96,9 +96,12 @@ def _tuning(summary: Summary) -> str:
     if effect is None:
         return ""
     where = f"the languages {group_name(group)}" if group == "non-english" else group_name(group)
-    verdict = (
-        "." if is_told_apart(effect) else ": the tuned runs cannot be told from the untouched base."
-    )
+    # An interval may leave zero out and yet not survive the adjustment: a reader would stumble.
+    leaves_zero_out = effect.low > 0 or effect.high < 0
+    adjusted = "adjusted for all effects of this study (Holm), " if leaves_zero_out else ""
+    verdict = f": {adjusted}the tuned runs cannot be told from the untouched base."
+    if is_told_apart(effect):
+        verdict = "."
     return (
         f"Over {plural(effect.n_contrasts, 'tuned run')}, {plural(effect.n_tasks, 'task')} and "
         f"{where}, tuning changes the mean score by "
