@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from pathlib import Path
 
 from maple.certify.certificate import Certificate
-from maple.errors import DataError, StoreError
-
-_TEMPORARY = ".tmp-"
+from maple.errors import DataError
+from maple.files import write
 
 
 def file_stem(task: str) -> str:
@@ -48,28 +45,12 @@ def read_certificate(folder: Path, task: str) -> Certificate | None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Writes UTF-8 under a temporary name and renames it; makes the folder if need be.
-
-    A lone surrogate, which no UTF-8 can hold, becomes a question mark.
+    """Writes UTF-8, replacing what stood there; makes the folder if need be.
 
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(text.encode("utf-8", "replace"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror}. Name another folder, or make room."
-        ) from error
-    return path
+    return write.write_text(path, text, advice="Name another folder, or make room.")
 
 
 def _read(path: Path) -> Certificate:

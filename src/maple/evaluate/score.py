@@ -52,8 +52,9 @@ def _score_alone(engine: Engine, prepared: PreparedTask) -> dict[EncodedOption, 
     """Log-likelihood of each option without its context: few, since labels and letters repeat."""
     found: dict[EncodedOption, float] = {}
     for batch in prepared.alone:
-        (response,) = engine.loglikelihoods([EncodedRequest(options=batch)])
-        found |= dict(zip(batch, response.loglikelihoods, strict=True))
+        # A request each: as branches of one row they would share a BOS and pay for a wide mask.
+        responses = engine.loglikelihoods([EncodedRequest(options=(o,)) for o in batch])
+        found |= {o: r.loglikelihoods[0] for o, r in zip(batch, responses, strict=True)}
     return found
 
 

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maple.errors import DataError, StoreError
+from maple.errors import DataError
+from maple.files import write
 from maple.files.fields import place, text_field
 from maple.files.read import read_rows
 
@@ -137,21 +137,10 @@ def pair_outputs(
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON under a temporary name, flushed, then renamed.
+    """Writes JSON, whole or not at all.
 
     Raises:
         StoreError: the file cannot be written.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=2, ensure_ascii=False, allow_nan=False)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror}). Choose another --out."
-        ) from error
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write.write_text(path, f"{text}\n", advice="Choose another --out.")
