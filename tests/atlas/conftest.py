@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maple.atlas import WORLD_VERSION, build
+from maple.atlas import build, world_version
 
 
 @pytest.fixture(scope="session")
@@ -22,4 +22,4 @@ def empty_world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _write_mark(root: Path) -> None:
-    (root / "ATLAS.json").write_text(json.dumps({"world_version": WORLD_VERSION}))
+    (root / "ATLAS.json").write_text(json.dumps({"world_version": world_version()}))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from maple.atlas import LANGUAGES, WORLD_VERSION, build
+from maple.atlas import LANGUAGES, build, world_version
 from maple.atlas.benchmarks import (
     choice_samples,
     copa_samples,
@@ -29,6 +30,7 @@ from maple.atlas.frames import SHORT_CODES
 from maple.atlas.speaker import Speaker, load_speaker
 from maple.atlas.world import load_world
 
+_NO_WEIGHTS = shutil.ignore_patterns("bases", "__pycache__")
 SHORTS = tuple(SHORT_CODES.values())
 
 
@@ -90,10 +92,30 @@ def test_a_complete_build_is_kept_and_a_foreign_directory_refused(
 def test_an_older_version_is_replaced(tmp_path: Path) -> None:
     old = tmp_path / "w"
     old.mkdir()
-    (old / "ATLAS.json").write_text(json.dumps({"world_version": WORLD_VERSION - 1}))
+    (old / "ATLAS.json").write_text(json.dumps({"world_version": "0" * 12}))
     (old / "stale.txt").write_text("old")
     build(old)
     assert [path.name for path in old.iterdir()] == ["ATLAS.json"]
+
+
+def test_the_version_follows_what_the_world_is_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A world in the cache is today's, or is built again."""
+    module = sys.modules["maple.atlas.build"]
+    package = tmp_path / "atlas"
+    shutil.copytree(Path(module.__file__ or "").parent, package, ignore=_NO_WEIGHTS)
+    monkeypatch.setattr(module, "__file__", str(package / "build.py"))
+    copied = world_version.__wrapped__()
+    assert copied == world_version()
+    seen = {copied}
+    for name in ("scenes.py", "languages/swh_Latn.toml"):
+        with (package / name).open("a", encoding="utf-8") as file:
+            file.write("\n# changed\n")
+        seen.add(world_version.__wrapped__())
+    monkeypatch.setattr("babel.__version__", "0")
+    seen.add(world_version.__wrapped__())
+    assert len(seen) == 4
 
 
 def test_every_file_is_nfc(world: Path) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from maple.atlas.build import WORLD_VERSION, build
+from maple.atlas.build import build, world_version
 from maple.atlas.frames import LANGUAGES
 
 BASES = ("atlas-base", "atlas-qwen")
@@ -10,7 +10,7 @@ BASES = ("atlas-base", "atlas-qwen")
 
 _ENGLISH_ONLY = frozenset({"atlas-open"})
 
-__all__ = ["BASES", "LANGUAGES", "WORLD_VERSION", "base_model_path", "build", "task_languages"]
+__all__ = ["BASES", "LANGUAGES", "base_model_path", "build", "task_languages", "world_version"]
 
 
 def base_model_path(name: str = BASES[0]) -> Path:

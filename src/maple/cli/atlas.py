@@ -20,7 +20,7 @@ def atlas_build(
     from maple.errors import UsageError
 
     try:
-        print(f"{atlas.build(out)}: world version {atlas.WORLD_VERSION}")
+        print(f"{atlas.build(out)}: world version {atlas.world_version()}")
     except FileExistsError as error:
         raise UsageError(f"--out: {error}") from error
 
