@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: quickstart test check lint types layers methods-table clean
+.PHONY: quickstart test check lint types layers methods-table bench-train clean
 
 quickstart: $(STAMP)
 	$(BIN)/maple quickstart
@@ -28,6 +28,10 @@ layers: $(DEV_STAMP)
 # Every method on every quantizer, tried; writes the table of docs/methods.md.
 methods-table: $(DEV_STAMP)
 	$(BIN)/python scripts/methods_table.py
+
+# Training beside TRL and a plain PEFT loop; BENCH=--quick for a smoke test of two minutes.
+bench-train: $(DEV_STAMP)
+	$(BIN)/python benchmarks/train.py $(BENCH)
 
 # torch first and bounded: the machine's pip configuration chooses its build (a CPU one where that
 # is what it offers), and an unbounded torch would bring gigabytes of CUDA with it.

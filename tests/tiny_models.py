@@ -8,9 +8,10 @@ from typing import Any
 
 from maple.base import LoadedBase
 from maple.catalog.contracts import AttachContext, Conversation, Method
-from maple.data import ExamplePool, StepSchedule
+from maple.data import ExamplePool, MicroBatch, StepSchedule
 from maple.study import TrainingSettings
 from maple.train import TrainResult, calibration_rows, train_run
+from maple.train.passes import passes
 
 TEXTS = {
     "eng_Latn": ["Name the capital of Kenya.", "The capital of Kenya is Nairobi.", "Add 3 and 4."],
@@ -126,6 +127,15 @@ def settings(**changes: Any) -> TrainingSettings:
         "scheduler": "constant",
     }
     return TrainingSettings(**(small | changes))
+
+
+def batch_loss(model: Any, base: LoadedBase, batch: MicroBatch) -> Any:
+    """Sum of cross-entropies over the label tokens of one forward pass, as the loop computes it."""
+    from maple.base.fused import peft_updates
+
+    with passes(model, base, [peft_updates(model)], [None]) as forward:
+        total, _, _ = forward.losses([batch], [1.0])
+    return total
 
 
 def train_on(

@@ -207,7 +207,9 @@ class StoreBuilder:
 
     def _trained(self, folder: Path, run: Run, steps: int) -> None:
         loss = [2.0 + 3.0 / (i + 1) for i in range(steps)]
-        columns = {name: [0.0] * steps for name in CURVE_SCHEMA.names} | {
+        numbers = [name for name in CURVE_SCHEMA.names if not name.startswith("validation")]
+        columns = dict.fromkeys(CURVE_SCHEMA.names, [None] * steps)
+        columns |= {name: [0.0] * steps for name in numbers} | {
             "step": list(range(1, steps + 1)),
             "loss": loss,
             "tokens": [100] * steps,

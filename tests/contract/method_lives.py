@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "c3a": {"block_size": 16},
     "corda": {"rank": 8, "calibration_rows": 4},
     "eva": {"rank": 8, "calibration_rows": 4},
+    "kasa": {"rank": 8},
     "last-k-layers": {"layers": 1},
     "loftq": {"rank": 8},
     "miss": {"rank": 16},
@@ -85,7 +86,7 @@ RATES = {
 }
 """Learning rates that overfit two examples in 40 steps; 2e-2 where none is stated."""
 
-EXACT_IN_FLOAT32 = {"hra", "corda", "olora", "pissa"}
+EXACT_IN_FLOAT32 = {"hra", "corda", "kasa", "olora", "pissa"}
 """Methods whose beginning cancels: x + y - y, or two reflections; exact but for float32's sums."""
 
 ROUNDED = EXACT_IN_FLOAT32 | {

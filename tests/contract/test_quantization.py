@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.tiny_models import make_pools, settings
+from tests.tiny_models import batch_loss, make_pools, settings, train_on
 
 from maple.base import LoadedBase, load_base
 from maple.base.load import count_parameters
 from maple.catalog import entry_names, load_method, load_quantizer
-from maple.catalog.contracts import AttachContext, TrainingHooks
+from maple.catalog.contracts import AttachContext
 from maple.data import StepSchedule
 from maple.errors import SourceError, TrainingError
 from maple.evaluate import probe_logits
 from maple.evaluate.probe import largest_difference
 from maple.plan.estimate import estimate, shape_from_config
 from maple.study import MethodRef, ModelRef, RunSpec
-from maple.train.loop import micro_batch_loss
+from maple.train.passes import Passes
 
 Bases = Callable[..., LoadedBase]
 
@@ -258,7 +258,7 @@ def adapter_gradients(base: LoadedBase, *, score_first: bool) -> dict[str, torch
         make_pools(), settings(), seed=0, tokenizer=base.tokenizer, family=base.family
     )
     model.train()
-    micro_batch_loss(model, base, TrainingHooks(), schedule.micro_batches(1)[0]).backward()
+    batch_loss(model, base, schedule.micro_batches(1)[0]).backward()
     return {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
 
 
@@ -292,40 +292,34 @@ def test_gradients_through_quantized_layers_point_where_those_of_fp32_do(
         assert float(cosine) > limit - 1e-5, f"{name}: {float(cosine):.3f}"
 
 
-class Recorder:
-    """In an optimiser's place: keeps the gradients that a step would use."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.named = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.param_groups = [{"params": list(self.named.values())}]
-        self.gradients: dict[str, torch.Tensor] = {}
-
-    def step(self) -> None:
-        self.gradients = {n: p.grad.clone() for n, p in self.named.items() if p.grad is not None}
-
-    def zero_grad(self, **_: Any) -> None: ...
+class _EnoughError(Exception):
+    """The step has been seen."""
 
 
 def test_float16_gradients_survive_a_mean_over_many_labels(
     fresh_base: Bases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from maple.train import loop
+    from maple.train import trainee
 
-    whole = loop.micro_batch_loss
     # Each label stands for a thousand, which is a batch of 200,000.
-    monkeypatch.setattr(loop, "micro_batch_loss", lambda *a: whole(*a) / 1000)
-    found = {}
+    whole = Passes.losses
+    monkeypatch.setattr(
+        Passes,
+        "losses",
+        lambda self, inputs, counts: whole(self, inputs, [n * 1000 for n in counts]),
+    )
+    found: dict[str, dict[str, torch.Tensor]] = {}
+
+    def keep(self: Any, *_: Any, scale: float) -> Any:
+        named = dict(self._model.named_parameters())
+        found[quantization] = {n: p.grad / scale for n, p in named.items() if p.grad is not None}
+        raise _EnoughError
+
+    monkeypatch.setattr(trainee.Trainee, "take_step", keep)
     for quantization in ("fp32", "fp16"):
         base = fresh_base("llama", quantization)
-        torch.manual_seed(0)
-        context = AttachContext(family=base.family, quantizer=base.quantizer, seed=0)
-        model: Any = load_method("lora", {"rank": 4, "dropout": 0.0}).attach(base.model, context)
-        schedule = StepSchedule(
-            make_pools(), settings(), seed=0, tokenizer=base.tokenizer, family=base.family
-        )
-        recorder: Any = Recorder(model)
-        loop._step(model, base, recorder, TrainingHooks(), schedule.micro_batches(1), 1e9)
-        found[quantization] = recorder.gradients
+        with pytest.raises(_EnoughError):
+            train_on(base, load_method("lora", {"rank": 4, "dropout": 0.0}), settings())
     for name, exact in found["fp32"].items():
         if "lora_B" in name:
             rest = (found["fp16"][name] - exact).norm() / exact.norm()

@@ -20,7 +20,7 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora.config import CordaConfig
 from peft.tuners.lora.corda import preprocess_corda
 from peft.tuners.lora.eva import initialize_lora_eva_weights
-from tests.contract.method_lives import Bases, attach_and_train
+from tests.contract.method_lives import Bases, attach_and_train, context_of
 from tests.tiny_models import make_pools, settings
 
 from maple.base import LoadedBase
@@ -61,6 +61,15 @@ def attach_eva(base: LoadedBase, rows: list[dict[str, torch.Tensor]]) -> Any:
     return model
 
 
+def attach_kasa(base: LoadedBase, rows: list[dict[str, torch.Tensor]]) -> Any:
+    # peft draws a layer's values between two layers' A, and ours after them all.
+    ours = load_method("kasa", OURS).attach(copy.deepcopy(base.model), context_of(base))
+    drawn = {n: p.detach() for n, p in ours.named_parameters() if p.requires_grad}
+    model = peft.get_peft_model(base.model, peft.LoraConfig(**LORA, kasa_config=peft.KasaConfig()))
+    assert not model.load_state_dict(drawn, strict=False).unexpected_keys
+    return model
+
+
 def attach_lora_fa(base: LoadedBase, rows: list[dict[str, torch.Tensor]]) -> Any:
     model = peft.get_peft_model(base.model, peft.LoraConfig(**LORA))
     for name, parameter in model.named_parameters():
@@ -93,6 +102,7 @@ class Pair:
         )
     )
     after_step: Callable[[Any, int], None] = lambda model, step: None
+    extra_loss: Callable[[Any], Any] = lambda model: 0.0
 
 
 def prompts(kind: Any, **arguments: Any) -> Callable[..., Any]:
@@ -107,6 +117,7 @@ PAIRS: dict[str, Pair] = {
     "pissa": Pair(OURS, attach_with(peft.LoraConfig(**LORA, init_lora_weights="pissa")), 2e-3),
     "olora": Pair(OURS, attach_with(peft.LoraConfig(**LORA, init_lora_weights="olora")), 2e-3),
     "corda": Pair(OURS | {"calibration_rows": 3}, attach_corda, 1e-3),
+    "kasa": Pair(OURS, attach_kasa, extra_loss=lambda model: model.base_model._get_kasa_loss()),
     "eva": Pair(OURS | {"calibration_rows": 3}, attach_eva, 2e-3),
     "adalora": Pair(
         {"rank": 4, "initial_rank": 6, "warmup_share": 0.1, "final_share": 0.2, "interval": 5},
@@ -235,7 +246,7 @@ def train_with_peft(base: LoadedBase, pair: Pair) -> Trained:
     model.train()
     losses, norms, gradients = [], [], {}
     for step in range(1, N_STEPS + 1):
-        loss = model(**padded(schedule.examples(step))).loss
+        loss = model(**padded(schedule.examples(step))).loss + pair.extra_loss(model)
         loss.backward()
         if step == 1:
             gradients = gradients_of(model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +18,7 @@ from maple.catalog import load_method
 from maple.catalog.contracts import Method, TrainingHooks
 from maple.errors import StoreError
 from maple.records import CurveRow
+from maple.study import TrainingSettings
 from maple.train.checkpoint import CheckpointPace, pack_state, unpack_state
 
 Bases = Callable[..., LoadedBase]
@@ -24,6 +27,7 @@ N_STEPS = 6
 SETTINGS = settings(
     max_steps=N_STEPS, epochs=100, warmup_steps=2, scheduler="cosine", weight_decay=0.1
 )
+HELD_OUT = {"languages": ["sw", "th"], "examples": 1, "every": 1}
 PARAMETERS: dict[str, dict[str, Any]] = {
     "lora": {"rank": 4, "alpha": 4, "dropout": 0.3},
     "full": {},
@@ -90,6 +94,84 @@ def test_a_killed_run_continues_with_the_same_curve_and_adapter(
     assert kept.state is not None
     torch.manual_seed(4321)  # another process stands elsewhere in its random numbers
     model, rest = train_on(fresh_base("llama", quantization), method, SETTINGS, checkpoints=kept)
+    assert numbers(rest.curve) == numbers(whole.curve)
+    assert saved(method, model, tmp_path / "resumed") == expected
+
+
+KEEPING: dict[str, dict[str, Any]] = {
+    "8-bit": {"optimizer": "adamw-8bit"},
+    "adafactor": {"optimizer": "adafactor"},
+    "sgd": {"optimizer": "sgd"},
+    "mean": {"average_last": 4},
+    "best": {"learning_rate": 0.1, "validation": HELD_OUT | {"keep": "best"}},
+    "stopped": {"learning_rate": 1.0, "validation": HELD_OUT | {"patience": 1}},
+}
+
+
+@pytest.mark.parametrize("case", KEEPING)
+def test_every_optimiser_and_what_is_kept_continue_too(
+    fresh_base: Bases, case: str, tmp_path: Path
+) -> None:
+    # Rank 64 of 64: smaller matrices would have 32-bit state under the 8-bit optimiser.
+    method = load_method("lora", {"rank": 64, "dropout": 0.3, "targets": ("q_proj", "v_proj")})
+    wanted = TrainingSettings.model_validate(SETTINGS.model_dump() | KEEPING[case])
+    model, whole = train_on(fresh_base(), method, wanted)
+    assert whole.stopped_early == (case == "stopped")
+    expected, kept = saved(method, model, tmp_path / "whole"), Kept()
+    on_step = killed_after(min(4, len(whole.curve)))
+    with pytest.raises(KilledError):
+        train_on(fresh_base(), method, wanted, checkpoints=kept, on_step=on_step)
+    torch.manual_seed(4321)
+    model, rest = train_on(fresh_base(), method, wanted, checkpoints=kept)
+    assert numbers(rest.curve) == numbers(whole.curve)
+    assert (rest.stopped_early, rest.kept_step) == (whole.stopped_early, whole.kept_step)
+    assert saved(method, model, tmp_path / "resumed") == expected
+
+
+class OnDisk:
+    """A checkpoint store that another process can read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> bytes | None:
+        return self.path.read_bytes() if self.path.exists() else None
+
+    def save(self, state: bytes) -> None:
+        self.path.with_suffix(".new").write_bytes(state)
+        self.path.with_suffix(".new").replace(self.path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_process_killed_by_the_system_continues_with_all_of_it(
+    fresh_base: Bases, tmp_path: Path
+) -> None:
+    method = load_method("lora", {"rank": 64, "dropout": 0.3, "targets": ("q_proj", "v_proj")})
+    changes = {"optimizer": "adamw-8bit", "validation": HELD_OUT | {"keep": "last"}}
+    wanted = TrainingSettings.model_validate(SETTINGS.model_dump() | changes | {"average_last": 4})
+    model, whole = train_on(fresh_base(), method, wanted)
+    expected, disk = saved(method, model, tmp_path / "whole"), OnDisk(tmp_path / "state")
+    base = fresh_base()
+
+    def kill(row: CurveRow, _: int) -> None:
+        if row.step == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            train_on(base, method, wanted, checkpoints=disk, on_step=kill)
+        finally:
+            os._exit(1)  # only where the kill did not come
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert disk.path.exists()
+    resumed: list[int] = []
+    model, rest = train_on(
+        base, method, wanted, checkpoints=disk, on_step=lambda row, _: resumed.append(row.step)
+    )
+    assert resumed[0] > 1
+    assert resumed[-1] == N_STEPS
     assert numbers(rest.curve) == numbers(whole.curve)
     assert saved(method, model, tmp_path / "resumed") == expected
 
@@ -195,6 +277,17 @@ def test_a_state_survives_packing() -> None:
         before, after = optimizer.state[mine], restored.state[theirs]
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_runs_own_generator_goes_on_where_it_was() -> None:
+    model, own = torch.nn.Linear(3, 2), torch.Generator().manual_seed(5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.rand(3, generator=own)
+    state = pack_state(model, optimizer, TrainingHooks(), step=1, curve=[], generator=own)
+    expected = torch.rand(3, generator=own)
+    other = torch.Generator()
+    unpack_state(state, model, optimizer, TrainingHooks(), generator=other)
+    assert torch.equal(torch.rand(3, generator=other), expected)
 
 
 def test_checkpoints_take_a_twentieth_of_the_time_at_most() -> None:

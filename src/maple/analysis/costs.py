@@ -25,6 +25,15 @@ class Cost:
     peak_memory_bytes: int | None
     evaluate_seconds: float | None
     """Summed over the run's finished evaluations."""
+    label_tokens: int | None = None
+    stored_parameters: int | None = None
+    flops: float | None = None
+    flops_per_second: float | None = None
+    peak_flops_per_second: float | None = None
+    utilization: float | None = None
+    """Operations of training a second, over the machine's measured peak."""
+    energy_joules: float | None = None
+    """Of the device while it trained; None where nothing counts it."""
 
 
 def run_costs(runs: Iterable[StoredRun], evaluations: Iterable[StoredEvaluation]) -> list[Cost]:
@@ -53,4 +62,11 @@ def _cost(run: StoredRun, evaluate_seconds: float | None) -> Cost:
         ),
         peak_memory_bytes=train.peak_memory_bytes if train else None,
         evaluate_seconds=evaluate_seconds,
+        label_tokens=train.label_tokens if train else None,
+        stored_parameters=train.stored_parameters if train else None,
+        flops=train.flops if train else None,
+        flops_per_second=train.flops_per_second if train else None,
+        peak_flops_per_second=train.peak_flops_per_second if train else None,
+        utilization=train.utilization if train else None,
+        energy_joules=train.energy_joules if train else None,
     )

@@ -9,6 +9,7 @@ from maple.base.load import (
     load_base,
 )
 from maple.base.machine import describe_machine, peak_memory_bytes, select_device
+from maple.base.peak import peak_flops_per_second
 
 __all__ = [
     "LoadedBase",
@@ -18,6 +19,7 @@ __all__ = [
     "label_logits",
     "let_autocast_choose",
     "load_base",
+    "peak_flops_per_second",
     "peak_memory_bytes",
     "select_device",
 ]

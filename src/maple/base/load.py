@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from maple.catalog import entry_names, family_for, load_family, load_quantizer, missing_library
+from maple.catalog import family_for, load_family, load_quantizer, missing_library
 from maple.catalog.contracts import ModelFamily, Quantizer
+from maple.catalog.stored import other_bits, stored_quantization
 from maple.errors import MapleError, SourceError, TrainingError
 
 if TYPE_CHECKING:
@@ -98,46 +99,19 @@ def _read(
     transformers_logging.disable_progress_bar()
     # It announces at import which optional kernels it did not find; nothing depends on them.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    own = _stored_quantization(AutoConfig.from_pretrained(source))
-    _refuse_other_bits(own, quantization, source)
+    config = AutoConfig.from_pretrained(source).to_dict()
+    if unfit := other_bits(config, quantization):
+        raise SourceError(f"the base model {source!r} cannot be loaded: {unfit}.")
     if absent := missing_library(quantizer):
         raise TrainingError(f"{quantization} does not run here: {absent}.")
     arguments = quantizer.load_kwargs(dtype)
-    if own:
+    if stored_quantization(config):
         arguments.pop("quantization_config", None)  # the checkpoint's own holds
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(
         source, device_map={"": str(device)}, use_safetensors=True, **arguments
     )
     return model, tokenizer
-
-
-def _refuse_other_bits(own: str | None, quantization: str, source: str) -> None:
-    """A checkpoint that is quantized already is taken as it is, or not at all."""
-    if own not in (None, quantization):
-        known = own in entry_names("quantization")
-        raise SourceError(
-            f"the base model {source!r} is stored as {own}: its weights cannot be had as "
-            f"{quantization}. "
-            + (f"Set quantization to {own}, or n" if known else "N")
-            + "ame the checkpoint that it was made from."
-        )
-
-
-def _stored_quantization(config: Any) -> str | None:
-    """Catalog name of what a checkpoint's weights are; None where they are plain numbers."""
-    stored = getattr(config, "quantization_config", None)
-    if not stored:
-        return None
-    fields: dict[str, Any] = stored if isinstance(stored, dict) else stored.to_dict()
-    method = str(fields.get("quant_method", "unknown"))
-    if method != "bitsandbytes":
-        bits = fields.get("bits", fields.get("w_bit", 4))
-        return method if bits == 4 else f"{method} in {bits} bits"
-    if fields.get("load_in_8bit"):
-        return "int8"
-    values = fields.get("bnb_4bit_quant_type", "fp4")
-    return str(values) if fields.get("bnb_4bit_use_double_quant") else f"{values}-single"
 
 
 def _keep_end_tokens_only(model: PreTrainedModel) -> None:

@@ -186,6 +186,12 @@ class Method(BaseModel, ABC):
     """A fine-tuning method; its fields are its hyper-parameters and *are* its schema."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    last_step_only: ClassVar[str | None] = None
+    """Why the parameters after the last planned step alone make an adapter, and no earlier ones or
+    means; None: any do."""
+    shares_passes: ClassVar[bool] = False
+    """Whether low-rank updates are all that it trains and nothing happens around a step, so that
+    several runs can stand in one forward pass."""
 
     def conflict(self, quantizer: Quantizer, family: ModelFamily) -> str | None:
         """Why this method cannot live on that quantizer or family; None when it can."""

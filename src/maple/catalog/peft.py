@@ -144,6 +144,8 @@ class LoraMethod(PeftMethod):
     Source of defaults: as the entry ``lora``, so that two of them differ in one thing.
     """
 
+    shares_passes: ClassVar[bool] = True
+
     rank: Positive = 64
     alpha: Annotated[float, Field(gt=0)] = 16.0
     dropout: Dropout = 0.05

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_BEGINNING = "beginning"
+BEGINNING = "beginning"
+"""The name of the frozen copy among ``peft``'s adapters."""
 
 
 class ResidualLora(LoraMethod):
@@ -48,18 +49,23 @@ class ResidualLora(LoraMethod):
         wrapped: Any = super().attach(model, context)
         config = copy.deepcopy(wrapped.peft_config["default"])
         config.lora_dropout = 0.0
-        wrapped.add_adapter(_BEGINNING, config)
+        wrapped.add_adapter(BEGINNING, config)
         for layer in (m for m in wrapped.modules() if isinstance(m, LoraLayer)):
             with torch.no_grad():
-                self._begin(layer)
-            layer.scaling[_BEGINNING] = -layer.scaling["default"]
-        wrapped.base_model.set_adapter(["default", _BEGINNING])
+                self.begin(layer)
+            layer.scaling[BEGINNING] = -layer.scaling["default"]
+        wrapped.base_model.set_adapter(["default", BEGINNING])
         for name, parameter in wrapped.named_parameters():
-            if f".{_BEGINNING}." in name:
+            if f".{BEGINNING}." in name:
                 parameter.requires_grad_(False)
         return wrapped  # type: ignore[no-any-return]
 
-    def _begin(self, layer: Any) -> None:
+    def begin(self, layer: Any) -> None:
+        """Sets the factors of both adapters of a ``peft`` layer; the layer below stays as it is.
+
+        Raises:
+            TrainingError: the rank does not suit the weight.
+        """
         from torch import nn
 
         base = layer.get_base_layer()
@@ -75,7 +81,14 @@ class ResidualLora(LoraMethod):
         for factors in (layer.lora_A, layer.lora_B):
             trained = factors["default"].weight
             trained.data = trained.data.float().contiguous()
-            factors[_BEGINNING].weight.data = trained.data.clone()
+            factors[BEGINNING].weight.data = trained.data.clone()
+
+    def trained_factors(self, wrapped: Any) -> dict[str, torch.Tensor]:
+        """The A (r, in) and B (out, r) that were trained, by the names ``peft`` stores."""
+        from peft import get_peft_model_state_dict
+
+        found: dict[str, torch.Tensor] = get_peft_model_state_dict(wrapped, adapter_name="default")
+        return found
 
     def save(self, model: nn.Module, directory: Path) -> None:
         """Writes the difference from the beginning as a LoRA of twice the rank."""
@@ -84,8 +97,8 @@ class ResidualLora(LoraMethod):
         from safetensors.torch import save_file
 
         wrapped: Any = model
-        now = get_peft_model_state_dict(wrapped, adapter_name="default")
-        then = get_peft_model_state_dict(wrapped, adapter_name=_BEGINNING)
+        now = self.trained_factors(wrapped)
+        then = get_peft_model_state_dict(wrapped, adapter_name=BEGINNING)
         tensors = {
             name: torch.cat((now[name], then[name]))
             if ".lora_A." in name

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from maple.cli import atlas, certify, judge, scores, show, stores, studies
+from maple.cli import atlas, certify, export, judge, scores, show, stores, studies, train
 from maple.cli.app import app
 from maple.errors import MapleError
 
@@ -18,7 +18,7 @@ __all__ = ["app", "main"]
 
 app.add_typer(atlas.app, name="atlas", no_args_is_help=True)
 app.add_typer(show.app, name="show", no_args_is_help=True)
-for _part in (certify, judge, studies, scores, stores):
+for _part in (certify, judge, studies, train, scores, stores, export):
     app.registered_commands += _part.app.registered_commands
 
 

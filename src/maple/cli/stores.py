@@ -32,19 +32,6 @@ def report(directory: Path) -> None:
     print(f"report: {write_report(directory)}")
 
 
-@app.command()
-def export(
-    directory: Path,
-    to: Annotated[Literal["lm-eval"], typer.Option(help="Layout to write.")] = "lm-eval",
-    out: Annotated[Path | None, typer.Option(help="Default: <store>/lm-eval.")] = None,
-) -> None:
-    """Write a store's results in another tool's layout."""
-    from maple.evaluate.export import export_lm_eval
-
-    for path in export_lm_eval(directory, out or directory / to):
-        print(path)
-
-
 @app.command("list")
 def list_entries(
     kind: Annotated[

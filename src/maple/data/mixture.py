@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,59 @@ def load_pools(mixture: Mixture, files: Files) -> list[ExamplePool]:
         named = ", ".join(pool.key for pool in pools) or "no data set"
         raise DataError(f"mixture {mixture.name!r} is empty: {named} gave no example.")
     return pools
+
+
+def hold_out(
+    pools: Sequence[ExamplePool], languages: Sequence[str], examples: int
+) -> tuple[list[ExamplePool], list[ExamplePool]]:
+    """Takes examples of some languages out of a mixture: the same ones for every seed.
+
+    Which rows depends on their prompts alone: the lowest of their hashes. A prompt that is held
+    out is left to train on nowhere, with whatever response and under whatever language.
+
+    Args:
+        pools: the mixture's pools.
+        languages: canonical codes.
+        examples: how many prompts of each language.
+
+    Returns:
+        The pools without what was taken, and one pool per language of what was.
+
+    Raises:
+        DataError: a language has too few prompts to leave any to train on.
+    """
+    held: dict[str, list[Conversation]] = {}
+    for language in languages:
+        found = _distinct(pools, language)
+        if len(found) <= examples:
+            raise DataError(
+                f"training.validation holds out {examples} examples of {language}, and the "
+                f"mixture has {len(found)} different prompts in it: none would be left to train "
+                "on. Lower training.validation.examples or leave the language out."
+            )
+        held[language] = [found[key] for key in sorted(found)[:examples]]
+    prompts = {_prompt(row) for rows in held.values() for row in rows}
+    left = [
+        replace(p, conversations=tuple(c for c in p.conversations if _prompt(c) not in prompts))
+        for p in pools
+    ]
+    return left, [ExamplePool("held-out", code, 1.0, tuple(rows)) for code, rows in held.items()]
+
+
+def _distinct(pools: Sequence[ExamplePool], language: str) -> dict[bytes, Conversation]:
+    """One row for each prompt of a language, by the prompt's hash."""
+    found: dict[bytes, Conversation] = {}
+    for pool in pools:
+        for row in pool.conversations if pool.language == language else ():
+            key = hashlib.sha256(repr(_prompt(row)).encode()).digest()
+            # Of several responses the first in text order: not of upstream's order.
+            if key not in found or row.response < found[key].response:
+                found[key] = row
+    return found
+
+
+def _prompt(row: Conversation) -> tuple[Any, ...]:
+    return (row.instruction, row.input, row.turns)
 
 
 def draw_epoch(

@@ -31,10 +31,15 @@ class MicroBatch:
     """(rows, width) bool: positions whose *next* token carries loss."""
     targets: torch.Tensor
     """(label tokens,) int64, in row-major order of ``predicts``."""
-    n_tokens: int
-    """Real tokens, padding not counted."""
+    lengths: tuple[int, ...]
+    """Real tokens of each row; what follows them is padding."""
     languages: tuple[tuple[str, ...], ...]
     """Per row, the language of each example; for methods that route by language."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        return sum(self.lengths)
 
 
 def pack_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -110,6 +115,6 @@ def _micro_batch(rows: Sequence[Sequence[Example]], width: int, pad_id: int) -> 
         positions=torch.from_numpy(positions),
         predicts=torch.from_numpy(predicts),
         targets=torch.tensor(targets, dtype=torch.int64),
-        n_tokens=sum(len(e.ids) for row in rows for e in row),
+        lengths=tuple(sum(len(e.ids) for e in row) for row in rows),
         languages=tuple(tuple(e.language for e in row) for row in rows),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maple.catalog.contracts import Conversation, ModelFamily
-from maple.data.mixture import ExamplePool, draw_epoch
+from maple.data.mixture import ExamplePool, draw_epoch, hold_out
 from maple.data.pack import MicroBatch, to_micro_batches
 from maple.data.render import render_conversation
 from maple.data.tokenize import Example, tokenize_example
@@ -37,18 +37,21 @@ class StepSchedule:
         family: ModelFamily,
         cache: TokenCache | None = None,
     ) -> None:
-        """Draws the epoch and tokenizes its examples.
+        """Draws the epoch and tokenizes its examples, validation's held out before.
 
         Raises:
-            DataError: no example has a response token within ``max_length``.
+            DataError: no example has a response token within ``max_length``, or too few examples
+                are there to hold some out.
         """
-        self.pools = pools
+        self.pools, self.held_out = pools, list[ExamplePool]()
+        if (held := settings.validation) is not None:
+            self.pools, self.held_out = hold_out(pools, held.languages, held.examples)
         self.settings = settings
         self.seed = seed
         self._tokenizer = tokenizer
         self._family = family
         self._cache: TokenCache = {} if cache is None else cache
-        drawn = draw_epoch(pools, examples=settings.examples, seed=seed)
+        drawn = draw_epoch(self.pools, examples=settings.examples, seed=seed)
         kept = [(p, r) for p, r in drawn if self.example(p, r).n_labels > 0]
         self.dropped_examples = len(drawn) - len(kept)
         """Examples whose prompt alone fills ``max_length``: they carry no loss."""
@@ -78,9 +81,31 @@ class StepSchedule:
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """The forward passes of optimiser step ``step``, packed."""
+        return self._packed(self.examples(step))
+
+    def validation_batches(self) -> dict[str, list[MicroBatch]]:
+        """The forward passes over the held-out examples of each language, packed.
+
+        Raises:
+            DataError: none of a language's has a response token within ``max_length``.
+        """
+        found = {}
+        for pool in self.held_out:
+            examples = [self._example(pool, row) for row in pool.conversations]
+            labelled = [e for e in examples if e.n_labels > 0]
+            if not labelled:
+                raise DataError(
+                    f"none of the {len(examples)} held-out examples of {pool.language} has a "
+                    f"response token within max_length {self.settings.max_length}. Raise "
+                    "training.max_length or training.validation.examples."
+                )
+            found[pool.language] = self._packed(labelled)
+        return found
+
+    def _packed(self, examples: Sequence[Example]) -> list[MicroBatch]:
         pad = self._tokenizer.pad_token_id
         return to_micro_batches(
-            self.examples(step),
+            examples,
             max_length=self.settings.max_length,
             micro_batch_tokens=self.settings.micro_batch_tokens,
             pad_id=int(pad if pad is not None else self._tokenizer.eos_token_id or 0),
@@ -89,7 +114,9 @@ class StepSchedule:
     def example(self, pool: int, row: int) -> Example:
         """The tokenized example of a pool's row; tokenized once per cohort."""
         source = self.pools[pool]
-        conversation = source.conversations[row]
+        return self._example(source, source.conversations[row])
+
+    def _example(self, source: ExamplePool, conversation: Conversation) -> Example:
         key = (source.key, conversation, self.settings.template, self.settings.max_length)
         if key not in self._cache:
             self._cache[key] = self._tokenize(source, conversation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from maple.catalog import entry_names, family_for, load_family, load_method, load_quantizer
 from maple.catalog.contracts import Method, ModelFamily
 from maple.catalog.load import entry_class
+from maple.catalog.stored import other_bits, plain_weights
 from maple.errors import CatalogError, StudyError, unknown_name
 from maple.plan.resolve import Resolver
+from maple.plan.training import check_validation, training_conflict
 from maple.study import MethodRef, Mixture, ModelRef, RunSpec
 from maple.study.file import StudySpec
 
@@ -41,10 +43,12 @@ def cross(study: StudySpec, resolver: Resolver) -> tuple[list[Cell], list[Skip]]
 
     Raises:
         CatalogError: a method, quantization or data set that no catalog entry has.
-        StudyError: a hyper-parameter is unknown or out of range.
+        StudyError: a hyper-parameter is unknown or out of range; a mixture has no examples in a
+            language of the validation.
     """
     methods = [m for name, grid in study.methods for m in _expand(name, grid)]
     mixtures = [resolver.mixture(name, parts) for name, parts in study.mixtures.items()]
+    check_validation(study.training, mixtures)
     for name in study.quantization:
         load_quantizer(name)
     cells: dict[str, Cell] = {}
@@ -52,8 +56,10 @@ def cross(study: StudySpec, resolver: Resolver) -> tuple[list[Cell], list[Skip]]
     for model, quantization in itertools.product(study.models, study.quantization):
         resolved = resolver.model(model)
         family = _family(model, resolver)
+        unfit = _unfit(resolver.model_config(model), quantization)
         for ref, method in methods:
-            reason = method.conflict(load_quantizer(quantization), family)
+            reason = unfit or method.conflict(load_quantizer(quantization), family)
+            reason = reason or training_conflict(method, study.training)
             if reason:
                 label = f"{model.name} · {ref.label} · {quantization}"
                 skips[label] = Skip(cell=label, reason=reason)
@@ -101,6 +107,15 @@ def _runs(
                 training=study.training,
                 seed=seed,
             )
+
+
+def _unfit(config: Mapping[str, Any] | None, quantization: str) -> str | None:
+    """Why a base cannot be had in those bits; None where it can, or its config is not at hand."""
+    if config is None:
+        return None
+    if other := other_bits(config, quantization):
+        return f"the base cannot be loaded: {other}"
+    return plain_weights(config, quantization)
 
 
 def _family(model: ModelRef, resolver: Resolver) -> ModelFamily:

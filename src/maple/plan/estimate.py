@@ -9,8 +9,22 @@ from typing import Any
 from maple.catalog.contracts import Method, ModelFamily, Quantizer, Shape
 from maple.study import RunSpec, TrainingSettings
 
-_ADAM_BYTES = 16
-"""Per trainable parameter: float32 weight, gradient and two AdamW moments."""
+_TRAINED_BYTES = 8
+"""Per trainable parameter: float32 weight and gradient."""
+_STATE_BYTES = {
+    "adamw": 8,
+    "adamw-8bit": 2,
+    "paged-adamw": 8,
+    "paged-adamw-8bit": 2,
+    "adafactor": 0,
+    "sgd": 4,
+}
+"""Per trainable parameter, what the optimiser remembers; Adafactor a row and a column a matrix.
+
+Of the 8-bit ones small tensors stay in 32 bits, and paged state may go to the host.
+"""
+_MEAN_BYTES = 4
+"""Per trainable parameter: ``average_last``'s running mean."""
 _ACTIVATION_BYTES = 34
 """Per token, hidden unit and layer in 16 bits, attention scores not stored.
 
@@ -76,7 +90,8 @@ def estimate(
         layers = 1 if run.training.gradient_checkpointing else shape.layers
         rows = max(run.training.micro_batch_tokens, run.training.max_length)
         activations = rows * shape.hidden * layers * _ACTIVATION_BYTES
-    memory = None if trainable is None else int(base + trainable * _ADAM_BYTES + activations)
+    trained = _trained_bytes(run.training)
+    memory = None if trainable is None else int(base + trainable * trained + activations)
     return Estimate(
         total_parameters=total,
         trainable_parameters=trainable,
@@ -84,6 +99,13 @@ def estimate(
         adapter_bytes=None if trainable is None else 4 * trainable,
         max_train_tokens=tokens,
     )
+
+
+def _trained_bytes(training: TrainingSettings | None) -> int:
+    """Bytes a trainable parameter takes with its gradient and what is remembered of it."""
+    settings = training or TrainingSettings()
+    mean = _MEAN_BYTES if settings.average_last else 0
+    return _TRAINED_BYTES + _STATE_BYTES[settings.optimizer] + mean
 
 
 def _max_tokens(training: TrainingSettings | None) -> int | None:

@@ -18,7 +18,9 @@ from maple.files import Files
 from maple.plan.cross import Cell, Skip, cross
 from maple.plan.estimate import Estimate, estimate, shape_from_config
 from maple.plan.evaluations import Evaluation, Missing, choose_evaluations
+from maple.plan.machine import notes_on_machine
 from maple.plan.resolve import Resolver
+from maple.plan.stacking import notes_on_stacking
 from maple.study import ModelRef, PromptSettings
 from maple.study.file import StudySpec
 
@@ -113,7 +115,13 @@ def make_plan(study: StudySpec, files: Files) -> Plan:
         missing=tuple(missing),
         estimates={c.run.id: _estimate(c, resolver) for c in cells},
         licences=_licences(study),
-        notes=(*resolver.notes, *_unresolved(cells, study), *_warmup(study)),
+        notes=(
+            *resolver.notes,
+            *_unresolved(cells, study),
+            *_warmup(study),
+            *notes_on_machine([cell.run for cell in cells]),
+            *notes_on_stacking([cell.run for cell in cells], resolver.model_config),
+        ),
     )
 
 

@@ -52,6 +52,8 @@ CURVE_SCHEMA = pa.schema(
         ("step_seconds", pa.float64()),
         ("tokens_per_second", pa.float64()),
         ("peak_memory_bytes", pa.int64()),
+        ("validation_loss", pa.float64()),
+        ("validation_losses", pa.map_(pa.string(), pa.float64())),
     ]
 )
 
@@ -123,6 +125,10 @@ class CurveRow:
     tokens_per_second: float
     peak_memory_bytes: int
     """Peak so far: allocated on the accelerator, else the process's resident set."""
+    validation_loss: float | None = None
+    """Mean of ``validation_losses``; None after a step that was not validated."""
+    validation_losses: Mapping[str, float] | None = None
+    """Language -> mean cross-entropy of its held-out examples after the step, in nats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,3 +149,20 @@ class TrainRecord:
     peak_memory_bytes: int
     truncated_examples: int = 0
     dropped_examples: int = 0
+    stopped_early: bool = False
+    """Whether the validation loss ended training before its last planned step."""
+    kept_step: int | None = None
+    """The step of lowest validation loss, whose parameters are saved; None: not chosen by it."""
+    stored_parameters: int | None = None
+    """Numbers in the saved safetensors files; other than the trained ones where a method stores
+    its beginning too, or less than it trained."""
+    tokens_per_second: float | None = None
+    flops: float | None = None
+    """Floating-point operations of the training, by closed form (docs/results_format.md)."""
+    flops_per_second: float | None = None
+    peak_flops_per_second: float | None = None
+    """What this machine reached in a dense product of the compute dtype, measured."""
+    utilization: float | None = None
+    """``flops_per_second`` over ``peak_flops_per_second``."""
+    energy_joules: float | None = None
+    """What the machine's own counters say; None where it has none, or the run was resumed."""

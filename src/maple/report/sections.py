@@ -13,15 +13,18 @@ from maple.analysis.modes import Mode
 from maple.analysis.summary import Summary
 from maple.report.headline import is_told_apart
 from maple.report.wording import (
+    NOTHING,
     bits_name,
     count,
     duration,
+    energy,
     group_name,
     limits,
     listed,
     parameters,
     plural,
     points,
+    rate,
     signed,
     size,
 )
@@ -138,11 +141,16 @@ def cost_table(summary: Summary) -> list[dict[str, str]]:
             "status": status[c.run_id],
             "trainable": parameters(c.trainable_parameters),
             "share": _share(c.trainable_parameters, c.total_parameters),
+            "stored": parameters(c.stored_parameters),
             "adapter": size(c.adapter_bytes),
             "steps": count(c.steps),
             "tokens": count(c.tokens),
+            "labels": count(c.label_tokens),
             "train": duration(c.train_seconds),
             "speed": count(c.tokens_per_second),
+            "rate": rate(c.flops_per_second),
+            "utilization": _percent(c.utilization),
+            "energy": energy(c.energy_joules),
             "memory": size(c.peak_memory_bytes),
             "evaluate": duration(c.evaluate_seconds),
         }
@@ -234,6 +242,10 @@ def _samples(mode: Mode) -> str:
     if not sizes:
         return "0"
     return count(sizes[0]) if len(sizes) == 1 else f"{count(sizes[0])} to {count(sizes[-1])}"
+
+
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.0f}%"
 
 
 def _share(part: int | None, whole: int | None) -> str:

@@ -56,6 +56,17 @@ def size(value: float | None) -> str:
     return _scaled(value, ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")), "B")
 
 
+def rate(value: float | None) -> str:
+    """Returns operations per second in the unit that fits: ``412 GFLOP/s``."""
+    units = ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s"))
+    return _scaled(value, units, "FLOP/s")
+
+
+def energy(joules: float | None) -> str:
+    """Returns joules in the unit that fits: ``1.2 kWh``, ``35 Wh``, ``840 J``."""
+    return _scaled(joules, ((3.6e6, "kWh"), (3.6e3, "Wh")), "J")
+
+
 def duration(seconds: float | None) -> str:
     """Returns seconds as ``4.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     if seconds is None:

@@ -6,7 +6,7 @@ from maple.catalog import load_method
 from maple.catalog.contracts import AttachContext, Method
 from maple.run.adapters import adapter_card, adapter_hash, detach, load_alive, strip
 from maple.run.context import CohortContext
-from maple.run.record import RunCheckpoints, show_steps, train_record
+from maple.run.record import RunCheckpoints, RunMeter, show_steps, train_record
 from maple.run.scoring import is_scored, score_model
 from maple.study import RunSpec
 from maple.train import calibration_rows, train_run
@@ -58,6 +58,7 @@ def train_cell(run: RunSpec, method: Method, context: CohortContext) -> None:
         strip(base)
         raise
     try:
+        meter = RunMeter(model, base, show_steps(context.progress, schedule.total_steps))
         result = train_run(
             model,
             base,
@@ -65,12 +66,12 @@ def train_cell(run: RunSpec, method: Method, context: CohortContext) -> None:
             schedule,
             settings=run.training,
             checkpoints=RunCheckpoints(context.store, run.id),
-            on_step=show_steps(context.progress, schedule.total_steps),
+            on_step=meter,
         )
         card = adapter_card(run, base)
         directory = context.store.save_adapter(run.id, lambda to: method.save(model, to), card)
     finally:
         detach(model, base)
-    record = train_record(run.id, result, schedule, directory)
+    record = train_record(run.id, result, schedule, directory, meter=meter)
     context.store.finish_run(run.id, record, result.curve)
     context.progress.end(f"loss {result.curve[0].loss:.3f} -> {record.final_loss:.3f}")

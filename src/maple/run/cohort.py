@@ -20,6 +20,7 @@ from maple.run.cell import run_cell
 from maple.run.context import CohortContext
 from maple.run.progress import Progress
 from maple.run.scoring import Expected, expected_evaluations, is_complete
+from maple.run.stacked import train_stacks
 from maple.store.write import StoreWriter
 from maple.study import ModelRef, RunSpec
 
@@ -99,6 +100,30 @@ class Workplace:
         self._progress.say(title)
         self._store.begin_run(run, self._environment)
         return attempt(run, partial(run_cell, run, self._context), self._store, self._progress)
+
+    def stack(self, cohort: Cohort) -> None:
+        """Trains those runs of a cohort that gain by sharing passes; ``do`` finishes each of them.
+
+        A stack that breaks is no failure: its runs go on in turn from where they were.
+
+        Raises:
+            StoreError: nothing can be stored.
+        """
+        runs = [c.run for c in cohort.cells if c.run.is_trained]
+        waiting = [run for run in runs if not self._store.is_run_done(run.id)]
+        if len(waiting) < 2:
+            return
+        self._enter(cohort)
+        if self._context is None:
+            return
+        for run in waiting:
+            self._store.begin_run(run, self._environment)
+        try:
+            train_stacks(waiting, self._context)
+        except StoreError:
+            raise
+        except Exception as error:
+            self._progress.say(f"  shared passes broke off, runs go on in turn: {error}")
 
     def _enter(self, cohort: Cohort) -> None:
         first = cohort.cells[0].run

@@ -36,6 +36,9 @@ from maple.records import (
 from maple.store.layout import FORMAT, TEMPORARY, Layout
 from maple.study import EvalSpec, RunSpec
 
+KEPT_WITH_ADAPTER = ("spec.json", "environment.json", "curve.parquet", "train.json")
+"""What of a run ``maple train`` keeps in the adapter's own directory."""
+_NOT_HASHED = frozenset({"maple.json", "README.md", "maple.lock", *KEPT_WITH_ADAPTER})
 _PATIENCE_SECONDS = 3.0
 """How long a lock may be held still: the workers of a killed run need a moment to end."""
 
@@ -256,12 +259,13 @@ def open_for_writing(root: Path) -> Iterator[StoreWriter]:
 def sha256_of_directory(directory: Path) -> str:
     """SHA-256 over the weight and config files of an adapter directory, names included.
 
-    ``maple.json`` and the README are left out: they carry our ids, not the adapter. So is the
-    base's path in ``adapter_config.json``, which differs between machines for the same adapter.
+    ``maple.json``, the README and what is kept of the run are left out: they carry our ids, not
+    the adapter. So is the base's path in ``adapter_config.json``, which differs between machines
+    for the same adapter.
     """
     digest = hashlib.sha256()
     for file in sorted(directory.rglob("*")):
-        if not file.is_file() or file.name in {"maple.json", "README.md"}:
+        if not file.is_file() or file.name in _NOT_HASHED:
             continue
         digest.update(f"{file.relative_to(directory).as_posix()}\0".encode())
         if file.name == "adapter_config.json":

@@ -11,6 +11,7 @@ from maple.study.spec import (
     PromptSettings,
     RunSpec,
     TrainingSettings,
+    ValidationSettings,
     canonical_json,
     content_id,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "PromptSettings",
     "RunSpec",
     "TrainingSettings",
+    "ValidationSettings",
     "canonical_json",
     "content_id",
 ]

@@ -27,6 +27,7 @@ from maple.study.spec import (
     Scoring,
     Template,
     TrainingSettings,
+    ValidationSettings,
 )
 
 ParameterGrid = dict[str, Any]
@@ -287,6 +288,7 @@ def _fields_at(location: list[str | int]) -> list[str]:
     """Known keys of the block at a location, for suggestions."""
     blocks: dict[str, type[BaseModel]] = {
         "training": TrainingSettings,
+        "training.validation": ValidationSettings,
         "models": ModelRef,
         "evaluate.prompt": PromptChoice,
         "evaluate.decoding": DecodingSettings,

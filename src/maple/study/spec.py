@@ -20,9 +20,13 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
-LOOP_VERSION = 1
+from maple import languages as language_table
+from maple.errors import CatalogError
+
+LOOP_VERSION = 2
 """Raised whenever the training loop's numbers change; a golden-curve test forces it."""
 
 Scalar = bool | int | float | str
@@ -105,16 +109,70 @@ class Mixture(Frozen):
     parts: tuple[MixturePart, ...] = Field(min_length=1)
 
 
-Scheduler = Literal["cosine", "linear", "constant"]
+Scheduler = Literal["cosine", "linear", "constant", "wsd"]
+Optimizer = Literal[
+    "adamw", "adamw-8bit", "paged-adamw", "paged-adamw-8bit", "adafactor", "sgd"
+]  # fmt: skip
 Template = Literal["bactrian-x", "alpaca", "chat", "plain"]
 Choices = Literal["letter", "cloze"]
 Scoring = Literal["ranking", "generation"]
+
+
+Count = Annotated[int, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+_BENCHMARK_KEYS = frozenset({"task", "tasks", "benchmark", "benchmarks", "split"})
+
+
+class ValidationSettings(Frozen):
+    """Examples of the mixture, in stated languages, that are held out to watch a run by.
+
+    There is no key for a benchmark: a checkpoint chosen by a task's test items is chosen to do
+    well on them, and its score then says nothing of new ones.
+    """
+
+    languages: tuple[str, ...] = Field(min_length=1)
+    examples: Count = Field(100, description="Held out per language.")
+    every: Count = Field(50, description="Optimiser steps from one validation to the next.")
+    patience: Count | None = Field(
+        None, description="End training after so many validations without a new lowest loss."
+    )
+    keep: Literal["best", "last"] = Field(
+        "best", description="Save the parameters of the lowest loss, or of the last step."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _never_by_a_benchmark(cls, value: Any) -> Any:
+        named = value if isinstance(value, str) else None
+        if isinstance(value, Mapping):
+            named = next((f"{k}: {v}" for k, v in value.items() if k in _BENCHMARK_KEYS), None)
+        if named is not None:
+            raise ValueError(
+                f"{named!r} would choose checkpoints by a benchmark's data, which is a leak: the "
+                "score would be of parameters picked for it. Name languages; examples of the "
+                "mixture are then held out of training"
+            )
+        return value
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _canonical(cls, value: Any) -> Any:
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+            return value
+        try:
+            # Sorted: their order changes no number, so it must not change an identity.
+            return sorted({language_table.find(name).code for name in names})
+        except CatalogError as error:
+            raise ValueError(str(error).rstrip(".")) from None
 
 
 class TrainingSettings(Frozen):
     """How a run is trained. Defaults are Bactrian-X's recipe; the MAPLE paper states none.
 
     Source: mbzuai-nlp/bactrian-x README (lr 3e-4, warm-up 200, batch 128, 4 epochs, length 768).
+    ``docs/training.md`` has the source of every other default.
     """
 
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
@@ -128,16 +186,89 @@ class TrainingSettings(Frozen):
     template: Template = "bactrian-x"
     warmup_steps: Annotated[int, Field(ge=0)] = 200
     scheduler: Scheduler = "cosine"
+    decay_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.2, description="Of wsd: the last share of the steps, over which the rate decays."
+    )
+    optimizer: Optimizer = "adamw"
+    adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
+    adam_eps: Annotated[float, Field(gt=0)] = 1e-8
+    momentum: Beta = Field(0.9, description="Of sgd.")
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    validation: ValidationSettings | None = None
+    average_last: Annotated[int, Field(gt=1)] | None = Field(
+        None, description="Save the mean of the parameters after each of so many last steps."
+    )
     gradient_checkpointing: bool = False
     micro_batch_tokens: Annotated[int, Field(gt=0)] = 4096
+
+    @model_validator(mode="after")
+    def _every_key_has_an_effect(self) -> TrainingSettings:
+        for key, owner, owners in (
+            ("adam_betas", self.optimizer, _ADAM),
+            ("adam_eps", self.optimizer, _ADAM),
+            ("momentum", self.optimizer, ("sgd",)),
+            ("decay_share", self.scheduler, ("wsd",)),
+        ):
+            if not self._is_default(key) and owner not in owners:
+                raise ValueError(
+                    f"{key} means nothing to {owner}; it is a setting of {', '.join(owners)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _saves_one_thing(self) -> TrainingSettings:
+        if self.average_last is None:
+            return self
+        if self.max_steps is not None and self.average_last > self.max_steps:
+            raise ValueError(
+                f"average_last is {self.average_last}, and max_steps ends the run after "
+                f"{self.max_steps}: no run has that many last steps"
+            )
+        if self.validation is not None and self.validation.patience is not None:
+            raise ValueError(
+                "average_last is a mean over the last steps, and with validation.patience it is "
+                "not known which those are: leave one of the two out"
+            )
+        if self.validation is not None and self.validation.keep == "best":
+            raise ValueError(
+                "average_last and validation.keep: best both say what is saved: set "
+                "validation.keep: last, or leave average_last out"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Written only where they say something: runs stored before they were there keep their
+        # identity.
+        content: dict[str, Any] = handler(self)
+        return {k: v for k, v in content.items() if k not in _ADDED or not self._is_default(k)}
+
+    def _is_default(self, key: str) -> bool:
+        return bool(getattr(self, key) == type(self).model_fields[key].default)
+
+    @property
+    def earlier_parameters(self) -> str | None:
+        """The setting by which other parameters than the planned last step's may be saved."""
+        if self.average_last is not None:
+            return "average_last"
+        if self.validation is not None and self.validation.keep == "best":
+            return "validation.keep: best"
+        if self.validation is not None and self.validation.patience is not None:
+            return "validation.patience"
+        return None
 
     def identity(self) -> dict[str, Any]:
         """The settings that change the numbers; memory and speed knobs are left out."""
         return self.model_dump(
             mode="json", exclude={"gradient_checkpointing", "micro_batch_tokens"}
         )
+
+
+_ADAM = ("adamw", "adamw-8bit", "paged-adamw", "paged-adamw-8bit")
+_ADDED = frozenset(
+    ("optimizer", "adam_betas", "adam_eps", "momentum", "decay_share", "validation", "average_last")
+)
 
 
 class RunSpec(Frozen):

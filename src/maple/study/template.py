@@ -33,6 +33,14 @@ training:
   max_length: 768
   warmup_steps: 20
   template: bactrian-x      # or alpaca, chat, plain
+  # scheduler: cosine       # or linear, constant, wsd (with decay_share: 0.2)
+  # optimizer: adamw        # or adamw-8bit, paged-adamw, paged-adamw-8bit, adafactor, sgd
+  # adam_betas: [0.9, 0.999]
+  # adam_eps: 1.0e-8
+  # momentum: 0.9           # of sgd
+  # average_last: 10        # save the mean of the parameters after the last 10 steps
+  # Held out of the mixture, never a benchmark: a checkpoint chosen by test items is a leak.
+  # validation: {languages: [sw, th], examples: 100, every: 50, patience: 3, keep: best}
 
 # Several seeds tell an effect from luck.
 seeds: [0, 1, 2]

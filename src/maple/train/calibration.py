@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from maple.base import LoadedBase
-from maple.train.loop import Schedule
+from maple.train.trainee import Schedule
 
 if TYPE_CHECKING:
     import torch

@@ -1,20 +1,23 @@
 """Everything a killed run needs to go on as if it had not been killed, as one safetensors blob.
 
-Holds the trainable parameters, AdamW's moments, every random generator, the hooks' state and the
-curve so far. The data position is the step number: batches are a pure function of it.
+Holds the trainable parameters, the optimiser's state, every random generator, the hooks' state,
+what a keeper holds (the best parameters so far, or their mean) and the curve so far, held-out
+losses in it. The data position is the step number: batches are a pure function of it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from maple.catalog.contracts import TrainingHooks
 from maple.errors import StoreError
 from maple.records import CurveRow
+from maple.train.keep import Keeper
+from maple.train.optimizers import optimizer_state, restore_optimizer_state
 
 if TYPE_CHECKING:
     import torch
@@ -59,32 +62,65 @@ def pack_state(
     *,
     step: int,
     curve: list[CurveRow],
+    keeper: Keeper | None = None,
+    generator: torch.Generator | None = None,
 ) -> bytes:
-    """Serialises a run after ``step``."""
+    """Serialises a run after ``step``.
+
+    Args:
+        model: names and holds what the run trains.
+        optimizer: whose state goes with the parameters.
+        hooks: of the method, with their own state.
+        step: the last finished one.
+        curve: its rows so far.
+        keeper: what is to be saved in the end, as far as it is known; None: nothing but the last.
+        generator: the run's own, where it draws from one; torch's go in any case.
+
+    Numbers that a library counts in Python (bitsandbytes' and transformers' steps) go into the
+    header, where they stay numbers.
+    """
     import torch
     from safetensors.torch import save
 
     tensors: dict[str, torch.Tensor] = {}
-    for name, parameter in _trainable(model).items():
+    trainable = _trainable(model)
+    counts: dict[str, dict[str, Any]] = {}
+    for name, parameter in trainable.items():
         tensors[f"parameter/{name}"] = parameter.detach()
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
-    tensors["generator/cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["generator/cuda"] = torch.cuda.get_rng_state()
+    for name, key, value in optimizer_state(optimizer, {p: n for n, p in trainable.items()}):
+        if isinstance(value, torch.Tensor):
+            tensors[f"optimizer/{key}/{name}"] = value
+        else:
+            counts.setdefault(name, {})[key] = value
+    for name, tensor in (keeper.tensors if keeper else {}).items():
+        tensors[f"kept/{name}"] = tensor
+    tensors |= _random_state(generator)
+    if generator is not None:
+        tensors["generator/own"] = generator.get_state()
     scalars: dict[str, Any] = {}
     for key, value in hooks.state_dict().items():
         if isinstance(value, torch.Tensor):
             tensors[f"hooks/{key}"] = value
         else:
             scalars[key] = value
-    header = {"step": step, "curve": [asdict(r) for r in curve], "hooks": scalars}
+    header = {
+        "step": step,
+        "curve": [asdict(r) for r in curve],
+        "hooks": scalars,
+        "optimizer": counts,
+    }
     copied = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     return bytes(save(copied, {"maple": json.dumps(header)}))
 
 
 def unpack_state(
-    state: bytes, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: TrainingHooks
+    state: bytes,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    hooks: TrainingHooks,
+    keeper: Keeper | None = None,
+    *,
+    generator: torch.Generator | None = None,
 ) -> tuple[int, list[CurveRow]]:
     """Restores a run; returns the last finished step and the curve so far.
 
@@ -108,34 +144,56 @@ def unpack_state(
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(tensors[f"parameter/{name}"])
-            restored = _optimizer_state(tensors, name, parameter)
-            if restored:
-                optimizer.state[parameter] = restored
-    torch.set_rng_state(tensors["generator/cpu"])
-    if "generator/cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["generator/cuda"])
-    hook_tensors = {
-        k.removeprefix("hooks/"): v for k, v in tensors.items() if k.startswith("hooks/")
-    }
-    hooks.load_state_dict(hook_tensors | header["hooks"])
-    return int(header["step"]), [CurveRow(**row) for row in header["curve"]]
+        counts = header.get("optimizer", {})
+        restore_optimizer_state(
+            optimizer,
+            {p: _optimizer_state(tensors, n) | counts.get(n, {}) for n, p in trainable.items()},
+        )
+    _restore_random_state(_under("generator/", tensors), generator)
+    if generator is not None and "generator/own" in tensors:
+        generator.set_state(tensors["generator/own"])
+    hooks.load_state_dict(_under("hooks/", tensors) | header["hooks"])
+    curve = [CurveRow(**row) for row in header["curve"]]
+    if keeper is not None:
+        keeper.resume(curve, _under("kept/", tensors))
+    return int(header["step"]), curve
 
 
-def _optimizer_state(
-    tensors: dict[str, torch.Tensor], name: str, parameter: nn.Parameter
-) -> dict[str, Any]:
+def _optimizer_state(tensors: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
     state = {}
-    for key, value in tensors.items():
-        group, _, rest = key.partition("/")
-        kind, _, owner = rest.partition("/")
-        if group == "optimizer" and owner == name:
-            # AdamW's step counter stays where torch put it: fused on the device, else the CPU.
-            state[kind] = (
-                value
-                if value.dim() == 0 and parameter.device.type == "cpu"
-                else value.to(parameter.device)
-            )
+    for path, value in _under("optimizer/", tensors).items():
+        key, _, owner = path.partition("/")
+        if owner == name:
+            state[key] = value
     return state
+
+
+def _random_state(generator: torch.Generator | None) -> dict[str, torch.Tensor]:
+    import torch
+
+    found = {"generator/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found["generator/cuda"] = torch.cuda.get_rng_state()
+    if generator is not None:
+        found[f"generator/{generator.device.type}"] = generator.get_state()
+    return found
+
+
+def _restore_random_state(
+    states: Mapping[str, torch.Tensor], generator: torch.Generator | None
+) -> None:
+    import torch
+
+    if generator is not None:
+        generator.set_state(states[generator.device.type])
+        return
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -1,58 +1,37 @@
-"""The training loop: one for every method, every quantization, every base.
+"""The training loop: one for every method, every quantization, one run or several in one pass.
 
     for each step:  examples -> packed rows -> logits at label positions -> mean cross-entropy
-                    -> clip -> AdamW -> the method's hook -> curve row -> checkpoint when due
+                    -> clip -> optimiser -> the method's hook -> held-out loss when due
+                    -> curve row -> checkpoint when due
+    at the end:     the parameters to be saved: the last, the best, or a mean
 
 The loss of a step is the sum over its label tokens divided by their number, whatever the rows
-and micro-batches were: packing and accumulation change the layout and nothing else.
+and micro-batches were: packing, accumulation and company change the layout and nothing else.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
-from maple.base import (
-    LoadedBase,
-    compute_context,
-    count_parameters,
-    label_logits,
-    let_autocast_choose,
-    peak_memory_bytes,
-)
-from maple.catalog.contracts import Method, TrainingHooks
+from maple.base import LoadedBase, count_parameters, let_autocast_choose
+from maple.catalog.contracts import Method
 from maple.data import MicroBatch
-from maple.errors import TrainingError
 from maple.records import CurveRow
 from maple.study import TrainingSettings
-from maple.train.checkpoint import CheckpointPace, CheckpointStore, pack_state, unpack_state
+from maple.train.checkpoint import CheckpointStore
+from maple.train.passes import Passes, passes
+from maple.train.trainee import Schedule, Trainee, TrainResult
+from maple.train.validation import held_out_losses
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What training left in memory: the curve, and sizes."""
-
-    curve: list[CurveRow]
-    trainable_parameters: int
-    total_parameters: int
-
-
-class Schedule(Protocol):
-    """What the loop asks of the data: the steps of a run, and what each of them sees."""
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole run."""
-
-    def micro_batches(self, step: int) -> list[MicroBatch]:
-        """The forward passes of optimiser step ``step``, counted from 1."""
+    from maple.base.fused import Updates
 
 
 def train_run(
@@ -65,180 +44,133 @@ def train_run(
     checkpoints: CheckpointStore | None = None,
     on_step: Callable[[CurveRow, int], None] | None = None,
 ) -> TrainResult:
-    """Trains an attached adapter to its last step, from its checkpoint where there is one.
+    """Trains an attached adapter to its end, from its checkpoint where there is one.
 
     Args:
-        model: the base with the adapter attached; left trained, in evaluation mode.
+        model: the base with the adapter attached; left in evaluation mode, with the parameters
+            that are to be saved.
         base: what the adapter stands on: device and compute dtype.
         method: parameter groups and hooks.
         schedule: how many steps there are, and the forward passes of each.
-        settings: learning rate, its schedule, clipping.
+        settings: optimiser, learning rate and its schedule, clipping, validation.
         checkpoints: where the state goes; None keeps none.
         on_step: called with each finished step's row and the number of steps.
 
     Raises:
-        TrainingError: nothing is trainable, or a loss or gradient is not finite.
+        TrainingError: nothing is trainable, the optimiser does not run here, or a loss or
+            gradient is not finite.
+        DataError: held-out examples have no response token.
     """
-    optimizer = _optimizer(model, method, settings)
-    total_steps = schedule.total_steps
-    hooks = method.hooks(model, total_steps)
-    done, curve = 0, list[CurveRow]()
-    pace = CheckpointPace()
-    stored = checkpoints.load() if checkpoints else None
-    if stored is not None:
-        done, curve = unpack_state(stored, model, optimizer, hooks)
-    let_autocast_choose(model, base)
-    _prepare(model, settings)
-    for step in range(done + 1, total_steps + 1):
-        began = time.monotonic()
-        batches = schedule.micro_batches(step)
-        factor = learning_rate_factor(settings, step, total_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-        hooks.before_step(step)
-        loss, norm = _step(model, base, optimizer, hooks, batches, settings.max_grad_norm)
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise TrainingError(
-                f"step {step}: the loss is {loss} and the gradient norm {norm}. Lower "
-                f"training.learning_rate (now {settings.learning_rate}) or use more bits."
-            )
-        hooks.after_step(step, optimizer)
-        optimizer.zero_grad(set_to_none=True)
-        rate = settings.learning_rate * factor
-        row = _row(step, loss, rate, norm, batches, time.monotonic() - began, base)
-        curve.append(row)
-        if checkpoints and (pace.is_due() or step == total_steps):
-            began = time.monotonic()
-            checkpoints.save(pack_state(model, optimizer, hooks, step=step, curve=curve))
-            pace.record(time.monotonic() - began)
-        if on_step:
-            on_step(row, total_steps)
-    _restore(model, settings)
-    return TrainResult(curve, *count_parameters(model))
+    from maple.base.fused import peft_updates
+
+    run = Trainee(
+        model,
+        base,
+        method,
+        schedule,
+        settings=settings,
+        sizes=count_parameters(model),
+        checkpoints=checkpoints,
+        on_step=on_step,
+    )
+    (result,) = train_together(
+        model, base, [(run, peft_updates(model))], checkpointing=settings.gradient_checkpointing
+    )
+    return result
 
 
-def learning_rate_factor(settings: TrainingSettings, step: int, total_steps: int) -> float:
-    """Share of the learning rate in force at optimiser step ``step`` (from 1).
-
-    Linear warm-up from 0, then cosine or linear decay to 0, or constant. The first step of a
-    warm-up has rate 0, as in transformers' schedules, which a test compares.
-
-    Source: transformers.optimization.get_scheduler.
-    """
-    done, warmup = step - 1, settings.warmup_steps
-    if done < warmup:
-        return done / max(1, warmup)
-    if settings.scheduler == "constant":
-        return 1.0
-    progress = (done - warmup) / max(1, total_steps - warmup)
-    if settings.scheduler == "linear":
-        return max(0.0, 1.0 - progress)
-    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
-
-
-def _step(
+def train_together(
     model: nn.Module,
     base: LoadedBase,
-    optimizer: torch.optim.Optimizer,
-    hooks: TrainingHooks,
-    batches: list[MicroBatch],
-    max_grad_norm: float,
-) -> tuple[float, float]:
-    """One optimiser step over its micro-batches; returns mean loss and gradient norm.
+    runs: Sequence[tuple[Trainee, Updates]],
+    *,
+    checkpointing: bool = False,
+) -> list[TrainResult]:
+    """Trains runs in shared forward passes, each to its own end.
 
-    Where either is not finite the optimiser is left alone, and the caller ends the run.
+    Args:
+        model: one run's model with its method's modules on it, or for several the base alone.
+        base: its device and compute dtype.
+        runs: each with its low-rank updates; what a method adds besides them is in ``model``.
+        checkpointing: whether activations are computed again for the backward pass.
+
+    Returns:
+        One result per run, in order.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite.
     """
+    trainees = [run for run, _ in runs]
+    updates, generators = [u for _, u in runs], [run.generator for run in trainees]
+    let_autocast_choose(model, base)
+    with (
+        _training(model, checkpointing=checkpointing),
+        passes(model, base, updates, generators) as forward,
+    ):
+        while not all(run.is_finished for run in trainees):
+            _step(trainees, forward, base)
+    return [run.finish() for run in trainees]
+
+
+def _step(runs: Sequence[Trainee], forward: Passes, base: LoadedBase) -> None:
+    """One optimiser step of every run that is not finished."""
     import torch
 
-    n_labels = sum(len(b.targets) for b in batches)
+    began = time.monotonic()
+    batches = [[] if run.is_finished else run.begin_step() for run in runs]
+    labels = [sum(len(b.targets) for b in of_run) for of_run in batches]
     # float16 holds nothing below 6e-8: the gradient of a sum there, divided when it is float32.
-    scale = n_labels if base.dtype == torch.float16 else 1
-    total = 0.0
-    for batch in batches:
-        loss = micro_batch_loss(model, base, hooks, batch) / n_labels
-        (loss * scale).backward()
-        total += float(loss.detach())
-    trained = [p for g in optimizer.param_groups for p in g["params"]]
-    for parameter in trained:
-        if scale != 1 and parameter.grad is not None:
-            parameter.grad /= scale
-    norm = float(torch.nn.utils.clip_grad_norm_(trained, max_grad_norm))
-    if math.isfinite(total) and math.isfinite(norm):
-        optimizer.step()
-    return total, norm
+    scales = [n if base.dtype == torch.float16 else 1 for n in labels]
+    sums = [0.0] * len(runs)
+    for together in zip_longest(*batches):
+        counts = [n / scale if n else 0 for n, scale in zip(labels, scales, strict=True)]
+        total, losses, keywords = forward.losses(together, counts)
+        for n, (run, batch) in enumerate(zip(runs, together, strict=True)):
+            extra = run.extra_loss(keywords) if batch is not None else None
+            if batch is not None and extra is not None:
+                # It is a mean already: weighed by this batch's share of the step's labels.
+                total = total + extra * (len(batch.targets) / counts[n])
+                losses[n] += float(extra.detach()) * len(batch.targets)
+            sums[n] += losses[n]
+        total.backward()
+    rows = {
+        n: run.take_step(sums[n] / labels[n], batches[n], scale=scales[n])
+        for n, run in enumerate(runs)
+        if batches[n]
+    }
+    seconds = time.monotonic() - began
+    tokens = sum(row.tokens for row in rows.values())
+    for n, row in rows.items():
+        # The time of a shared pass is each run's by its share of the tokens.
+        own = seconds * row.tokens / tokens
+        timed = replace(row, step_seconds=own, tokens_per_second=row.tokens / own)
+        runs[n].end_step(timed, _held_out(n, runs, forward))
 
 
-def micro_batch_loss(
-    model: nn.Module, base: LoadedBase, hooks: TrainingHooks, batch: MicroBatch
-) -> torch.Tensor:
-    """Sum of cross-entropies over the label tokens of one forward pass, in float32 nats."""
-    import torch
+def _held_out(n: int, runs: Sequence[Trainee], forward: Passes) -> dict[str, float]:
+    """The held-out losses of one run of a stack, where they are due."""
+    if not runs[n].is_validated:
+        return {}
 
-    device = base.device
-    inputs: Mapping[str, Any] = {"input_ids": batch.ids.to(device), "use_cache": False}
-    with compute_context(base):
-        logits = label_logits(
-            model,
-            positions=batch.positions.to(device),
-            selected=batch.predicts.to(device),
-            **inputs,
-        )
-    targets = batch.targets.to(device)
-    loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
-    extra = hooks.extra_loss(inputs)
-    # The extra term is a mean already: weigh it by this batch's share of the step's labels.
-    return loss if extra is None else loss + extra * len(targets)
+    def loss_of(batch: MicroBatch) -> float:
+        together = [batch if k == n else None for k in range(len(runs))]
+        _, losses, _ = forward.losses(together, [1.0] * len(runs))
+        return losses[n]
+
+    return held_out_losses(forward.model, runs[n].held_out, loss_of)
 
 
-def _row(
-    step: int,
-    loss: float,
-    rate: float,
-    norm: float,
-    batches: list[MicroBatch],
-    seconds: float,
-    base: LoadedBase,
-) -> CurveRow:
-    tokens = sum(b.n_tokens for b in batches)
-    return CurveRow(
-        step=step,
-        loss=loss,
-        learning_rate=rate,
-        grad_norm=norm,
-        tokens=tokens,
-        label_tokens=sum(len(b.targets) for b in batches),
-        step_seconds=seconds,
-        tokens_per_second=tokens / seconds,
-        peak_memory_bytes=peak_memory_bytes(base.device),
-    )
-
-
-def _optimizer(
-    model: nn.Module, method: Method, settings: TrainingSettings
-) -> torch.optim.Optimizer:
-    import torch
-
-    groups = method.parameter_groups(model, settings.learning_rate)
-    if not any(p.requires_grad for g in groups for p in g["params"]):
-        raise TrainingError("the method left nothing to train: no parameter requires a gradient.")
-    optimizer = torch.optim.AdamW(
-        groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
-    return optimizer
-
-
-def _prepare(model: nn.Module, settings: TrainingSettings) -> None:
+@contextmanager
+def _training(model: nn.Module, *, checkpointing: bool) -> Iterator[None]:
     model.train()
-    if settings.gradient_checkpointing:
+    if checkpointing:
         _checkpointing(model, "enable")({"use_reentrant": False})
-
-
-def _restore(model: nn.Module, settings: TrainingSettings) -> None:
-    if settings.gradient_checkpointing:
-        _checkpointing(model, "disable")()
-    model.eval()
+    try:
+        yield
+    finally:
+        if checkpointing:
+            _checkpointing(model, "disable")()
+        model.eval()
 
 
 def _checkpointing(model: nn.Module, verb: str) -> Callable[..., None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,10 @@ class Adalora(PeftMethod):
     Source of defaults: ``peft`` (12 and 8, smoothing 0.85, penalty 0.5). Where its warm-up and end
     are steps, and zero, ours are shares of the run: the paper's differ from task to task.
     """
+
+    last_step_only: ClassVar[str | None] = (
+        "adalora's ranks come down to their last number only as the run ends"
+    )
 
     rank: Positive = 8
     initial_rank: Positive = 12

@@ -7,7 +7,7 @@ Source: Liu et al. 2024 (arXiv 2402.09353).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from maple.catalog.contracts import ModelFamily, Quantizer
 from maple.catalog.peft import LoraMethod
@@ -18,6 +18,8 @@ class Dora(LoraMethod):
 
     Source of defaults: the entry ``lora``.
     """
+
+    shares_passes: ClassVar[bool] = False
 
     def conflict(self, quantizer: Quantizer, family: ModelFamily) -> str | None:
         """The norms are taken of the dequantized weight."""

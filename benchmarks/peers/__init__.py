@@ -1,0 +1,1 @@
+"""What Maple is compared with: each a script of its own that knows nothing of Maple."""

@@ -1,0 +1,28 @@
+"""Training's own forward and backward passes, put into a transformers model while it trains.
+
+low_rank      a frozen layer and the updates of one or several runs
+elementwise   norm, gated unit, rotary embedding
+attention     within packed examples, without a mask
+loss          head and cross-entropy in blocks
+patch         what of a model can be fused, proven on a probe; put in, taken out
+"""
+
+from maple.base.fused.attention import Layout, find_layout
+from maple.base.fused.head import label_hidden, plain_head
+from maple.base.fused.loss import label_cross_entropy
+from maple.base.fused.low_rank import LowRank, Rows, Updates, peft_updates
+from maple.base.fused.patch import Fusion, fused
+
+__all__ = [
+    "Fusion",
+    "Layout",
+    "LowRank",
+    "Rows",
+    "Updates",
+    "find_layout",
+    "fused",
+    "label_cross_entropy",
+    "label_hidden",
+    "peft_updates",
+    "plain_head",
+]
