@@ -13,6 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tests.run.tiny import study
 
+from maple.base.fused import low_rank
 from maple.files import Files, Hub, Lock
 from maple.run import Progress, run_study, stacked
 from maple.study.file import StudySpec
@@ -188,3 +189,26 @@ def test_the_measurement_moves_nothing(
     assert len(measured) == 1
     assert 0.05 < measured[0] < 20
     assert_same(first, again, tolerance=0.0)
+
+
+def test_what_lies_below_the_first_update_is_computed_once(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of one seed read the same tokens; the first layer's products serve all of them."""
+    products: list[tuple[int, int]] = []
+    forward = low_rank._Linear.forward
+
+    def seen(ctx: Any, x: Any, weight: Any, bias: Any, parts: Any, copies: int, *rest: Any) -> Any:
+        products.append((len(parts), copies))
+        return forward(ctx, x, weight, bias, parts, copies, *rest)
+
+    grid = spec(model, steps=3, methods=METHODS[:1])
+    in_turn = trained(grid, data, tmp_path / "turn")
+    monkeypatch.setattr(low_rank._Linear, "forward", staticmethod(seen))
+    sizes = stacking(monkeypatch, 2.0)
+    assert_same(in_turn, trained(grid, data, tmp_path / "stacked"), tolerance=1e-5)
+    assert sizes == [2]
+    # Three steps of one pass each; of fourteen products the first layer's query, key and value.
+    copies = [copies for parts, copies in products if parts == 2]
+    assert copies.count(2) == 3 * 3
+    assert copies.count(1) >= 3 * 11

@@ -175,6 +175,7 @@ class Passes:
 
         fusion = self._fusion
         fusion.rows.bounds = inputs.bounds
+        fusion.rows.are_equal = _are_equal(inputs)
         fusion.layout = None
         keywords: dict[str, Any] = {"input_ids": inputs.ids, "use_cache": False}
         if fusion.counts.get("attention"):
@@ -200,6 +201,20 @@ class Passes:
         logits = label_logits(self.model, **where, **keywords)
         losses = cross_entropy(logits.float(), inputs.targets, reduction="none")
         return (losses * shares).sum(), losses
+
+
+def _are_equal(inputs: Inputs) -> bool:
+    """Whether several runs were given the same tokens, example by example."""
+    import torch
+
+    lengths = {stop - start for start, stop in inputs.bounds}
+    if len(inputs.bounds) == 1 or len(lengths) > 1:
+        return False
+    return all(
+        torch.equal(table[0, : inputs.bounds[0][1]], table[0, start:stop])
+        for table in (inputs.ids, inputs.positions)
+        for start, stop in inputs.bounds
+    )
 
 
 @contextmanager

@@ -46,6 +46,9 @@ class Rows:
     """First and last + 1 flattened row of each run."""
     generators: Sequence[torch.Generator | None]
     """Where each run's dropout draws from; None: torch's own generator."""
+    are_equal: bool = False
+    """Whether all runs were given the same tokens, so that what lies below the first update is
+    the same for all of them."""
 
 
 class AdaptedLinear:
@@ -77,9 +80,14 @@ class AdaptedLinear:
             for n, u in self._present
         )
         out: torch.Tensor
+        # Nothing trained lies below, so the rows of all runs are those of the first.
+        copies = len(rows.bounds) if rows.are_equal and not x.requires_grad else 1
         if self._weight is not None:
             x = x.to(self._weight.dtype)
-            out = _Linear.apply(x, self._weight, self._bias, parts, *self._factors)
+            out = _Linear.apply(x, self._weight, self._bias, parts, copies, *self._factors)
+        elif copies > 1:
+            done = self._call(x[:, : x.shape[1] // copies]).repeat(1, copies, 1)
+            out = _Add.apply(done, x.to(done.dtype), parts, *self._factors)
         else:
             done = self._call(x)
             out = _Add.apply(done, x.to(done.dtype), parts, *self._factors)
@@ -145,10 +153,13 @@ class _Linear(Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         parts: tuple[_Part, ...],
+        copies: int,
         *factors: torch.Tensor,
     ) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        out = flat @ weight.t() if bias is None else torch.addmm(bias, flat, weight.t())
+        once = flat[: len(flat) // copies]
+        out = once @ weight.t() if bias is None else torch.addmm(bias, once, weight.t())
+        out = out.repeat(copies, 1) if copies > 1 else out
         saved = _add_updates(out, flat, parts, factors)
         ctx.parts = parts
         ctx.save_for_backward(flat, weight, *saved)
@@ -160,10 +171,10 @@ class _Linear(Function):
         of_out = gradient.reshape(len(flat), -1)
         of_x = of_out @ weight if ctx.needs_input_grad[0] else None
         of_factors = _factor_gradients(
-            of_out, flat, of_x, parts=ctx.parts, saved=saved, wanted=ctx.needs_input_grad[4:]
+            of_out, flat, of_x, parts=ctx.parts, saved=saved, wanted=ctx.needs_input_grad[5:]
         )
         shaped = None if of_x is None else of_x.view(*gradient.shape[:-1], -1)
-        return shaped, None, None, None, *of_factors
+        return shaped, None, None, None, None, *of_factors
 
 
 class _Add(Function):
@@ -178,11 +189,11 @@ class _Add(Function):
         *factors: torch.Tensor,
     ) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        out = done.reshape(-1, done.shape[-1]).clone()
-        saved = _add_updates(out, flat, parts, factors)
+        saved = _add_updates(done.view(-1, done.shape[-1]), flat, parts, factors)
         ctx.parts = parts
         ctx.save_for_backward(flat, *saved)
-        return out.view(done.shape)
+        ctx.mark_dirty(done)
+        return done
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
