@@ -29,7 +29,7 @@ layers: $(DEV_STAMP)
 methods-table: $(DEV_STAMP)
 	$(BIN)/python scripts/methods_table.py
 
-# Training beside TRL and a plain PEFT loop; BENCH=--quick for a smoke test of two minutes.
+# Training beside TRL and a plain PEFT loop; BENCH=--quick for a smoke test.
 bench-train: $(DEV_STAMP)
 	$(BIN)/python benchmarks/train.py $(BENCH)
 

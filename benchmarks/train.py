@@ -44,8 +44,12 @@ from benchmarks.training.show import machine, table, verdicts  # noqa: E402
 from maple.study import TrainingSettings  # noqa: E402
 
 PARTS = ("pairs", "share", "memory")
-MINUTES = {"42M": 20, "wide": 60}
-"""Of a cell of the defaults on two cores: settings tried, then five pairs."""
+EXAMPLES = {"42M": 48, "wide": 32}
+"""Of one rank's run: TRL takes some 30 and 60 seconds for them on two cores; others take 512."""
+MINUTES = {"42M": 23, "wide": 50}
+"""Of a cell of the defaults on two cores: settings tried, then five pairs; a rough figure."""
+SHORTLIST = 3
+"""Settings of a peer that are tried again at other bits: the fastest at the first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +83,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ranks", default="8,16,32,64,128")
     parser.add_argument("--parts", default=",".join(PARTS), help="of: " + ", ".join(PARTS))
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--examples", type=int, default=64, help="of one rank's run")
+    parser.add_argument("--examples", type=int, help=f"of one rank's run; default {EXAMPLES}")
     parser.add_argument("--share-examples", type=int, default=160)
     parser.add_argument("--share-ranks", default="16", help="each alone, for the share of the peak")
     parser.add_argument("--batch", type=int, default=16, help="examples of an optimiser step")
@@ -94,7 +98,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(arguments)
     if asked.quick:
         asked.models, asked.bits, asked.ranks = "42M", "bf16", "8,64"
-        asked.pairs, asked.examples, asked.share_examples, asked.parts = 1, 16, 48, "pairs,share"
+        asked.pairs, asked.examples, asked.share_examples, asked.parts = 1, 32, 32, "pairs,share"
     return asked
 
 
@@ -109,6 +113,7 @@ class Bench:
         ranks = asked.share_ranks.split(",") if "share" in self.parts else []
         self.share_ranks = [int(rank) for rank in ranks]
         self.cells: list[Cell] = []
+        self.shortlists: dict[str, tuple[Peer, Peer]] = {}
         unknown = sorted({*self.models} - {*ARCHITECTURES} | {*self.parts} - {*PARTS})
         if unknown:
             raise SystemExit(f"unknown: {unknown}. Models: {sorted(ARCHITECTURES)}; parts: {PARTS}")
@@ -116,7 +121,7 @@ class Bench:
             raise SystemExit("no release files there: name their directory with --data")
         self.recipe = Recipe(
             ranks=tuple(int(r) for r in asked.ranks.split(",")),
-            examples=asked.examples,
+            examples=asked.examples or 512,
             batch_size=asked.batch,
             max_length=asked.max_length,
         )
@@ -124,13 +129,13 @@ class Bench:
     def expectation(self) -> str:
         """How long it will take, roughly."""
         if self.asked.quick:
-            return "quick: about 2 minutes"
+            return "quick: about 3 minutes on two idle cores"
         if self.asked.device == "cuda" or "pairs" not in self.parts:
             return "no estimate for this choice"
         minutes = sum(MINUTES.get(name, 60) for name in self.models) * len(self.bits)
         # Two fifths of a cell are trials, whatever the pairs.
-        scaled = minutes * (0.4 + 0.6 * self.asked.pairs / 5) * self.asked.examples / 64
-        return f"expected: about {scaled:.0f} minutes on two cores"
+        scaled = minutes * (0.4 + 0.6 * self.asked.pairs / 5)
+        return f"expected: about {scaled:.0f} minutes on two idle cores"
 
     def run(self) -> dict[str, Any]:
         """Every cell, then everything that was measured, as JSON values."""
@@ -155,7 +160,7 @@ class Bench:
             "machine": machine(),
             "device": self.asked.device,
             "product_peak_tflops": [round(peak / 1e12, 4), round(last / 1e12, 4)],
-            "recipe": asdict(self.recipe),
+            "recipe": {k: v for k, v in asdict(self.recipe).items() if k != "examples"},
             "cells": [
                 cell.as_json() | {"grid_share_of_peak": self.grid_share(cell, max(peak, last))}
                 for cell in self.cells
@@ -188,19 +193,22 @@ class Bench:
 
     def pairs(self, model: str, bits: str) -> Cell:
         """Settings tried, then the pairs."""
-        cell = Cell(model, self.recipe, self.place(model, bits, self.recipe.examples))
+        examples = self.asked.examples or EXAMPLES.get(model, 512)
+        recipe = replace(self.recipe, examples=examples)
+        cell = Cell(model, recipe, self.place(model, bits, examples))
         rows = cell.place.rows
         say(
             f"{cell.title}: {rows.n_examples} examples, {sum(rows.lengths)} tokens, "
             f"{rows.label_tokens} of them labels, {rows.truncated} cut, {rows.languages}"
         )
-        contestants = self.contestants()
+        contestants = self.shortlists.get(model) or self.contestants()
         for peer in contestants:
             if len(peer.settings) == 1:
                 cell.chosen[peer.name] = peer.settings[0]
                 cell.tried[peer.name] = []
             else:
                 choose_settings(cell, peer, say, try_float32=not self.asked.quick)
+        self.shortlists.setdefault(model, shortlisted(cell, contestants))
         run_pairs(cell, contestants, self.asked.pairs, say)
         return cell
 
@@ -246,6 +254,15 @@ def named(settings: Sequence[PeerSetting], name: str | None) -> tuple[PeerSettin
     if not found:
         raise SystemExit(f"no setting {name!r}. Known: {[s.name for s in settings]}")
     return found
+
+
+def shortlisted(cell: Cell, contestants: tuple[Peer, Peer]) -> tuple[Peer, Peer]:
+    """The peers with their fastest settings only."""
+    trl, plain = (
+        replace(peer, settings=cell.fastest(peer, SHORTLIST) or (cell.chosen[peer.name],))
+        for peer in contestants
+    )
+    return trl, plain
 
 
 def compact(result: dict[str, Any]) -> dict[str, Any]:

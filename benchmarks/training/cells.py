@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,6 +56,13 @@ class Cell:
         n = self.place.rows.n_examples
         pairs = zip(self.ours, self.peers[peer], strict=True)
         return [mine.rate(n) / other.rate(n) for mine, other in pairs]
+
+    def fastest(self, peer: Peer, count: int) -> tuple[PeerSetting, ...]:
+        """The settings of a peer that ran fastest when they were tried, the fastest first."""
+        key = "examples_per_second_training"
+        rates = {e["setting"]: e[key] for e in self.tried[peer.name] if key in e}
+        known = [s for s in peer.settings if s.name in rates]
+        return tuple(sorted(known, key=lambda s: -rates[s.name])[:count])
 
     def differences(self) -> list[str]:
         """How the work was not the same, over all pairs."""
@@ -148,7 +156,9 @@ def _try(
     try:
         outcome = peer.run(replace(cell.recipe, ranks=(rank,)), cell.place, setting)
     except CommandFailedError as error:
-        entry["failed"] = str(error).splitlines()[-1]
+        # A result that is kept names no folder of this machine.
+        said = str(error).splitlines()[-1].replace(str(cell.place.work), "WORK")
+        entry["failed"] = said.replace(sys.prefix, "VENV")
         say(f"  {peer.name}, {setting.name}: does not run: {entry['failed']}")
         return best
     # Start-up is the same for all of them, and the noisiest part of a short run.

@@ -172,6 +172,16 @@ def test_what_is_more_than_low_rank_is_left_alone(
     assert sizes == []
 
 
+def test_what_does_not_fit_together_is_trained_in_turn(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = stacking(monkeypatch, 2.0)
+    monkeypatch.setattr(stacked, "free_bytes", lambda _: 1 << 20)
+    grid = spec(model, steps=1, methods=METHODS[:1])
+    assert len(trained(grid, data, tmp_path / "out")) == 2
+    assert sizes == []
+
+
 def test_the_measurement_moves_nothing(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,9 +87,8 @@ def estimate(
     base = linear * quantizer.bytes_per_weight() + (total - linear) * other_bytes
     activations = 0
     if run.training is not None:
-        layers = 1 if run.training.gradient_checkpointing else shape.layers
-        rows = max(run.training.micro_batch_tokens, run.training.max_length)
-        activations = rows * shape.hidden * layers * _ACTIVATION_BYTES
+        kept, recomputed = activation_bytes(run.training, shape)
+        activations = recomputed if run.training.gradient_checkpointing is True else kept
     trained = _trained_bytes(run.training)
     memory = None if trainable is None else int(base + trainable * trained + activations)
     return Estimate(
@@ -99,6 +98,17 @@ def estimate(
         adapter_bytes=None if trainable is None else 4 * trainable,
         max_train_tokens=tokens,
     )
+
+
+def activation_bytes(training: TrainingSettings, shape: Shape) -> tuple[int, int]:
+    """Bytes of one forward pass's activations: all of them, and where blocks run again.
+
+    The second is every block's input in 16 bits, and all of one block.
+    """
+    most = training.batch_size * training.max_length
+    tokens = max(training.max_length, min(training.micro_batch_tokens, most))
+    block = tokens * shape.hidden * _ACTIVATION_BYTES
+    return block * shape.layers, tokens * shape.hidden * 2 * shape.layers + block
 
 
 def _trained_bytes(training: TrainingSettings | None) -> int:

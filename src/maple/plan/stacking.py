@@ -39,7 +39,7 @@ def groups_to_stack(runs: Sequence[RunSpec]) -> list[list[RunSpec]]:
     alike: dict[tuple[int, int], list[RunSpec]] = {}
     for run in runs:
         training = run.training
-        if training is None or training.gradient_checkpointing:
+        if training is None or training.gradient_checkpointing is True:
             continue
         if load_method(run.method.name, run.method.parameters).shares_passes:
             alike.setdefault((training.batch_size, training.max_length), []).append(run)

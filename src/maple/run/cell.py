@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from maple.catalog import load_method
 from maple.catalog.contracts import AttachContext, Method
+from maple.plan.estimate import activation_bytes, shape_from_config
 from maple.run.adapters import adapter_card, adapter_hash, detach, load_alive, strip
 from maple.run.context import CohortContext
 from maple.run.record import RunCheckpoints, RunMeter, show_steps, train_record
 from maple.run.scoring import is_scored, score_model
-from maple.study import RunSpec
+from maple.study import RunSpec, TrainingSettings
 from maple.train import calibration_rows, train_run
+from maple.train.activations import Activations, choose_activations, free_bytes
 
 
 def run_cell(run: RunSpec, context: CohortContext) -> None:
@@ -67,6 +69,7 @@ def train_cell(run: RunSpec, method: Method, context: CohortContext) -> None:
             settings=run.training,
             checkpoints=RunCheckpoints(context.store, run.id),
             on_step=meter,
+            activations=_activations(run.training, context),
         )
         card = adapter_card(run, base)
         directory = context.store.save_adapter(run.id, lambda to: method.save(model, to), card)
@@ -75,3 +78,20 @@ def train_cell(run: RunSpec, method: Method, context: CohortContext) -> None:
     record = train_record(run.id, result, schedule, directory, meter=meter)
     context.store.finish_run(run.id, record, result.curve)
     context.progress.end(f"loss {result.curve[0].loss:.3f} -> {record.final_loss:.3f}")
+
+
+def _activations(settings: TrainingSettings, context: CohortContext) -> Activations:
+    """What becomes of activations on this device, said where it is not the fastest."""
+    base = context.base
+    shape = shape_from_config(base.model.config.to_dict())
+    kept, inputs = activation_bytes(settings, shape) if shape else (None, None)
+    chosen = choose_activations(
+        settings,
+        kept=kept,
+        inputs=inputs,
+        free=free_bytes(base.device),
+        on_gpu=base.device.type == "cuda",
+    )
+    if chosen != "keep" and settings.gradient_checkpointing == "auto":
+        context.progress.say(f"  activations do not fit in what is free: {chosen}")
+    return chosen

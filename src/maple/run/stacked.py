@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from maple.base.load import let_autocast_choose
 from maple.catalog import load_method
 from maple.catalog.contracts import AttachContext, Method
 from maple.data import StepSchedule
+from maple.plan.estimate import activation_bytes, shape_from_config
 from maple.plan.stacking import LEAST_GAIN, groups_to_stack, keep_gain, read_gain, stack_key
 from maple.records import CurveRow
 from maple.run.adapters import adapter_card, strip
@@ -30,6 +31,7 @@ from maple.run.context import CohortContext
 from maple.run.record import RunCheckpoints, RunMeter, show_steps, train_record
 from maple.study import RunSpec
 from maple.train import Trainee, calibration_rows, train_together
+from maple.train.activations import USABLE_SHARE, free_bytes
 from maple.train.passes import passes
 
 if TYPE_CHECKING:
@@ -217,7 +219,11 @@ def _trainee(detached: Detached, context: CohortContext) -> Trainee:
 def _pays(stack: Sequence[Detached], context: CohortContext) -> bool:
     """Whether these runs finish sooner together than in turn, as measured here, now or before."""
     base = context.base
-    key = stack_key([d.run for d in stack], base.model.config.to_dict())
+    config = base.model.config.to_dict()
+    if not _fits(stack, config, free_bytes(base.device)):
+        context.progress.say(f"  {len(stack)} runs: in turn (activations do not fit together)")
+        return False
+    key = stack_key([d.run for d in stack], config)
     gain = read_gain(key)
     if gain is None:
         gain = measure_gain(stack, base)
@@ -226,6 +232,14 @@ def _pays(stack: Sequence[Detached], context: CohortContext) -> bool:
     chosen = "shared passes" if better else "in turn"
     context.progress.say(f"  {len(stack)} runs: {chosen} (stacked is {gain:.2f}x as fast)")
     return better
+
+
+def _fits(stack: Sequence[Detached], config: Mapping[str, Any], free: int) -> bool:
+    shape = shape_from_config(config)
+    settings = [d.run.training for d in stack if d.run.training]
+    if shape is None:
+        return True
+    return sum(activation_bytes(s, shape)[0] for s in settings) <= USABLE_SHARE * free
 
 
 def measure_gain(stack: Sequence[Detached], base: LoadedBase) -> float:

@@ -199,7 +199,9 @@ class TrainingSettings(Frozen):
     average_last: Annotated[int, Field(gt=1)] | None = Field(
         None, description="Save the mean of the parameters after each of so many last steps."
     )
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        "auto", description="auto: recompute activations only where they would not fit."
+    )
     micro_batch_tokens: Annotated[int, Field(gt=0)] = 4096
 
     @model_validator(mode="after")

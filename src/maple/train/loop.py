@@ -12,17 +12,17 @@ and micro-batches were: packing, accumulation and company change the layout and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from maple.base import LoadedBase, count_parameters, let_autocast_choose
 from maple.catalog.contracts import Method
 from maple.data import MicroBatch
 from maple.records import CurveRow
 from maple.study import TrainingSettings
+from maple.train.activations import Activations, training_mode
 from maple.train.checkpoint import CheckpointStore
 from maple.train.passes import Passes, passes
 from maple.train.trainee import Schedule, Trainee, TrainResult
@@ -43,6 +43,7 @@ def train_run(
     settings: TrainingSettings,
     checkpoints: CheckpointStore | None = None,
     on_step: Callable[[CurveRow, int], None] | None = None,
+    activations: Activations | None = None,
 ) -> TrainResult:
     """Trains an attached adapter to its end, from its checkpoint where there is one.
 
@@ -55,6 +56,7 @@ def train_run(
         settings: optimiser, learning rate and its schedule, clipping, validation.
         checkpoints: where the state goes; None keeps none.
         on_step: called with each finished step's row and the number of steps.
+        activations: what becomes of them; None: as the settings say, ``auto`` keeping them.
 
     Raises:
         TrainingError: nothing is trainable, the optimiser does not run here, or a loss or
@@ -73,9 +75,9 @@ def train_run(
         checkpoints=checkpoints,
         on_step=on_step,
     )
-    (result,) = train_together(
-        model, base, [(run, peft_updates(model))], checkpointing=settings.gradient_checkpointing
-    )
+    if activations is None:
+        activations = "recompute" if settings.gradient_checkpointing is True else "keep"
+    (result,) = train_together(model, base, [(run, peft_updates(model))], activations=activations)
     return result
 
 
@@ -84,7 +86,7 @@ def train_together(
     base: LoadedBase,
     runs: Sequence[tuple[Trainee, Updates]],
     *,
-    checkpointing: bool = False,
+    activations: Activations = "keep",
 ) -> list[TrainResult]:
     """Trains runs in shared forward passes, each to its own end.
 
@@ -92,7 +94,7 @@ def train_together(
         model: one run's model with its method's modules on it, or for several the base alone.
         base: its device and compute dtype.
         runs: each with its low-rank updates; what a method adds besides them is in ``model``.
-        checkpointing: whether activations are computed again for the backward pass.
+        activations: what becomes of them until the backward pass.
 
     Returns:
         One result per run, in order.
@@ -104,7 +106,7 @@ def train_together(
     updates, generators = [u for _, u in runs], [run.generator for run in trainees]
     let_autocast_choose(model, base)
     with (
-        _training(model, checkpointing=checkpointing),
+        training_mode(model, activations),
         passes(model, base, updates, generators) as forward,
     ):
         while not all(run.is_finished for run in trainees):
@@ -158,23 +160,3 @@ def _held_out(n: int, runs: Sequence[Trainee], forward: Passes) -> dict[str, flo
         return losses[n]
 
     return held_out_losses(forward.model, runs[n].held_out, loss_of)
-
-
-@contextmanager
-def _training(model: nn.Module, *, checkpointing: bool) -> Iterator[None]:
-    model.train()
-    if checkpointing:
-        _checkpointing(model, "enable")({"use_reentrant": False})
-    try:
-        yield
-    finally:
-        if checkpointing:
-            _checkpointing(model, "disable")()
-        model.eval()
-
-
-def _checkpointing(model: nn.Module, verb: str) -> Callable[..., None]:
-    # transformers 5.2x calls it activation checkpointing and warns at the name before.
-    name = f"activation_checkpointing_{verb}"
-    found: Any = getattr(model, name, None) or getattr(model, f"gradient_checkpointing_{verb}")
-    return found  # type: ignore[no-any-return]
