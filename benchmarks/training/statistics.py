@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks.training.contestants import Outcome, PeerSetting
 from benchmarks.training.rows import Rows
 
-FIRST_LOSS = 0.02
+FIRST_LOSS = 0.002
 """Relative difference allowed of the first step's loss where it saw the same examples."""
-OTHER_LOSS = 0.05
+OTHER_LOSS = 0.02
 """The same where the examples of a step differ, and of the last step's loss."""
 WRAPPED_LABELS = 0.02
 """Share of the labels that packing across row ends may lose: a row's first token has none."""

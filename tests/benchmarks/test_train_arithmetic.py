@@ -91,7 +91,7 @@ def test_ratio_summary_is_median_and_spread() -> None:
 
 def test_equal_work_passes() -> None:
     setting = PeerSetting(name="any", per_device=1)
-    assert differences(outcome(), outcome(first_loss=10.1), setting, made_rows()) == []
+    assert differences(outcome(), outcome(first_loss=10.01), setting, made_rows()) == []
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,7 @@ def test_the_languages_are_those_of_the_rows(
         (["--method", "lora", "--quantization", "nf5"], 2, ["'nf5'", "'nf4'"]),
         (["--method", "hra", "--quantization", "nf4"], 2, ["hra cannot be trained on nf4"]),
         (["--method", "lora", "--dataset", "multialpacca"], 2, ["'multialpacca'", "'multialpaca'"]),
+        (["--method", "lora", "--model", "./gone"], 1, ["the base ./gone is not there"]),
         (["--method", "lora", "--dataset", "gone.jsonl"], 1, ["no file 'gone.jsonl'"]),
         (["--method", "lora", "--languages", "swahilli"], 2, ["'swahilli'", "Did you mean"]),
         (["--method", "lora", "--languages", "de"], 1, ["is empty"]),

@@ -25,11 +25,10 @@ Of the 8-bit ones small tensors stay in 32 bits, and paged state may go to the h
 """
 _MEAN_BYTES = 4
 """Per trainable parameter: ``average_last``'s running mean."""
-_ACTIVATION_BYTES = 34
-"""Per token, hidden unit and layer in 16 bits, attention scores not stored.
-
-Source: Korthikanti et al. 2022 (arXiv 2205.05198), equation 2 without the attention term.
-"""
+_SCORED_LENGTH = 256
+"""Tokens of an example up to which attention on a CPU keeps its scores; a GPU keeps none."""
+_HEAD_VALUES = 3 << 23
+"""Float32 values of the logits' blocks while the loss is taken: a block, its softmax, a spare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,9 @@ def estimate(
     base = linear * quantizer.bytes_per_weight() + (total - linear) * other_bytes
     activations = 0
     if run.training is not None:
-        kept, recomputed = activation_bytes(run.training, shape)
+        kept, recomputed = activation_bytes(
+            run.training, shape, method=method, family=family, value_bytes=other_bytes
+        )
         activations = recomputed if run.training.gradient_checkpointing is True else kept
     trained = _trained_bytes(run.training)
     memory = None if trainable is None else int(base + trainable * trained + activations)
@@ -100,15 +101,58 @@ def estimate(
     )
 
 
-def activation_bytes(training: TrainingSettings, shape: Shape) -> tuple[int, int]:
+def activation_bytes(
+    training: TrainingSettings,
+    shape: Shape,
+    *,
+    method: Method | None = None,
+    family: ModelFamily | None = None,
+    value_bytes: int = 2,
+) -> tuple[int, int]:
     """Bytes of one forward pass's activations: all of them, and where blocks run again.
 
-    The second is every block's input in 16 bits, and all of one block.
+    The second is every block's input, and all of one block. Both hold one block's gradients, and
+    the logits of a part of the labels.
+
+    Args:
+        training: how many tokens a pass has.
+        shape: the base's sizes.
+        method: what is trained; None: low-rank updates of every linear layer, with dropout.
+        family: which of its targets are the attention's; None: a decoder like Llama.
+        value_bytes: of a number in the compute type.
     """
     most = training.batch_size * training.max_length
     tokens = max(training.max_length, min(training.micro_batch_tokens, most))
-    block = tokens * shape.hidden * _ACTIVATION_BYTES
-    return block * shape.layers, tokens * shape.hidden * 2 * shape.layers + block
+    scores = shape.heads * min(training.max_length, _SCORED_LENGTH)
+    block = tokens * (_values_per_token(shape, method, family) + scores) * value_bytes
+    head = 4 * min(3 * tokens * shape.vocabulary, _HEAD_VALUES)
+    inputs = tokens * shape.hidden * value_bytes * shape.layers
+    # One block more: the gradients of the one that the backward pass is in.
+    return block * (shape.layers + 1) + head, inputs + 2 * block + head
+
+
+def _values_per_token(shape: Shape, method: Method | None, family: ModelFamily | None) -> int:
+    """Numbers that a block keeps of a token for its backward pass, attention's scores left out.
+
+    What two norms read, queries, keys, values and answers are six times the hidden size, gate and
+    up twice the intermediate one. An adapted layer keeps its input, once for those that share it,
+    and with dropout a word for each value of it.
+    """
+    hidden, wide = shape.hidden, shape.intermediate
+    targets = getattr(method, "targets", "all-linear")
+    # What trains the weights themselves keeps as much as updates of every layer with dropout.
+    dropout = getattr(method, "dropout", 0.0 if hasattr(method, "targets") else 1.0)
+    named = set(family.attention if family else ModelFamily.attention)
+    whole = targets == "all-linear"
+    has_attention = whole or targets == "attention" or bool(named & set(targets))
+    has_unit = whole or (targets != "attention" and bool(set(targets) - named))
+    rank = int(getattr(method, "rank", 0)) if hasattr(method, "alpha") else 0
+    values = 6 * hidden + 2 * wide
+    if has_attention:
+        values += hidden * (6 if dropout else 2) + 4 * rank
+    if has_unit:
+        values += hidden * (3 if dropout else 1) + wide * (2 if dropout else 1) + 3 * rank
+    return values
 
 
 def _trained_bytes(training: TrainingSettings | None) -> int:

@@ -21,7 +21,6 @@ from maple.errors import MapleError, MismatchError, SourceError, StoreError, Usa
 from maple.evaluate import check_alive, probe_logits
 from maple.evaluate.probe import PROBES, largest_difference
 from maple.files import Files
-from maple.plan import Resolver
 from maple.run.adapters import check_match, detach, read_card, strip
 from maple.run.cohort import load_model
 from maple.run.evaluate import (
@@ -32,6 +31,7 @@ from maple.run.evaluate import (
 )
 from maple.run.loading import peft_type
 from maple.run.progress import Progress
+from maple.run.train_request import refuse_absent
 from maple.store.layout import TEMPORARY
 from maple.store.read import open_store
 from maple.store.write import KEPT_WITH_ADAPTER
@@ -85,9 +85,7 @@ def find_adapter(source: Path, files: Files, *, run: str | None, model: str | No
     revision = card.get("base_revision") if model in (None, own) else None
     commit = None if str(revision).startswith("sha256:") else revision
     ref = ModelRef(name=str(model or own), revision=commit)
-    is_path = Path(ref.name).expanduser().is_absolute() or ref.name.startswith(".")
-    if is_path and Resolver(files).model_directory(ref) is None:
-        raise SourceError(f"the base {ref.name} is not there: name where it is now with --model.")
+    refuse_absent(ref.name, files)
     resolved = resolve_model(ref, files)
     request = EvaluationRequest(model=ref.name)
     quantization = chosen_quantization(request, [card], resolved, files)

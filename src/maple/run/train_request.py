@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from maple.catalog import entry_names, load_dataset, load_method, load_quantizer
 from maple.data import ExamplePool, draw_epoch, hold_out, load_pools
-from maple.errors import CatalogError, StudyError, UsageError, unknown_name
+from maple.errors import CatalogError, SourceError, StudyError, UsageError, unknown_name
 from maple.files import Files
 from maple.files.read import read_rows
 from maple.languages import find
@@ -76,6 +76,7 @@ def choose_run(request: TrainRequest, files: Files) -> ChosenRun:
     if request.method == "none":
         raise UsageError("method 'none' is the untouched base: there is nothing to train.")
     load_quantizer(request.quantization)
+    refuse_absent(request.model, files)
     stated = _settings(request.training)
     name, part, codes, said = _data(request, files)
     mixture = _in_languages(Resolver(files).mixture(*_mixture(name, part)), codes)
@@ -101,6 +102,21 @@ def choose_run(request: TrainRequest, files: Files) -> ChosenRun:
     if run.mixture is not None:
         run = run.model_copy(update={"mixture": _in_languages(run.mixture, codes)})
     return ChosenRun(run=run, notes=(*said, *resolver.notes, counted))
+
+
+def refuse_absent(model: str, files: Files) -> None:
+    """A name that can only be a path is not looked for on the Hub.
+
+    Raises:
+        SourceError: it is one, and no model lies there.
+    """
+    if model.startswith(("/", ".", "~")) and not Resolver(files).model_directory(
+        ModelRef(name=model)
+    ):
+        raise SourceError(
+            f"the base {model} is not there: no config.json in {Path(model).expanduser()}. Name "
+            "with --model where it is now."
+        )
 
 
 def _settings(stated: Mapping[str, Any]) -> TrainingSettings:
