@@ -116,7 +116,10 @@ class _Trace:
 
 
 def _traced(model: nn.Module, base: LoadedBase) -> _Trace:
-    """One pass over two tokens in evaluation mode: no dropout, so no random number is drawn."""
+    """One pass over two tokens as in training; the random numbers it draws are put back.
+
+    Not in evaluation mode: LLM.int8 then hands out views, which some adapters add to in place.
+    """
     import torch
 
     trace = _Trace()
@@ -129,10 +132,15 @@ def _traced(model: nn.Module, base: LoadedBase) -> _Trace:
         elif hasattr(module, "layer_idx") and hasattr(module, "head_dim"):
             handles.append(module.register_forward_hook(trace.see_attention))
     was_training = model.training
-    model.eval()
+    model.train()
     ids = torch.zeros((1, _PROBE_TOKENS), dtype=torch.long, device=base.device)
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), compute_context(base):
+        with (
+            warnings.catch_warnings(),
+            torch.random.fork_rng(),
+            torch.enable_grad(),
+            compute_context(base),
+        ):
             # peft's, of hooks below an adapter that does not call what it stands on.
             warnings.simplefilter("ignore")
             label_logits(
