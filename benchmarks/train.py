@@ -230,8 +230,8 @@ class Bench:
         return found
 
     def memory(self, model: str, bits: str) -> dict[str, Any]:
-        """Our grid against one TRL run, two batches long."""
-        recipe = replace(self.recipe, batch_size=2 * self.recipe.batch_size)
+        """Our grid against one TRL run, on steps long enough to fill a forward pass."""
+        recipe = replace(self.recipe, batch_size=3 * self.recipe.batch_size)
         recipe = replace(recipe, examples=recipe.batch_size)
         found = memory_at_equal_tokens(recipe, self.place(model, bits, recipe.examples))
         say(f"{model} {bits}: memory {json.dumps(found)}")
