@@ -194,6 +194,7 @@ def test_the_measurement_moves_nothing(
         stacked, "measure_gain", lambda *a: measured.append(measure(*a)) or measured[-1]
     )
     monkeypatch.setattr(stacked, "LEAST_GAIN", 0.0)
+    monkeypatch.setattr(stacked, "_WORTH", 0)
     first = trained(grid, data, tmp_path / "first")
     again = trained(grid, data, tmp_path / "again")
     assert len(measured) == 1

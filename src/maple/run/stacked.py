@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 _PAIRS = 3
 """Timed pairs, stacked and in turn, after one that is not counted."""
+_WORTH = 40
+"""A stack is measured where it has this many times more passes to make than a pair of the
+measurement: that is where measuring takes less than a fifteenth of the training."""
 
 
 class NamedParameters:
@@ -225,6 +228,8 @@ def _pays(stack: Sequence[Detached], context: CohortContext) -> bool:
         return False
     key = stack_key([d.run for d in stack], config)
     gain = read_gain(key)
+    if gain is None and _passes(stack) < _WORTH * _PAIRS * len(stack):
+        return False
     if gain is None:
         gain = measure_gain(stack, base)
         keep_gain(key, gain)
@@ -232,6 +237,11 @@ def _pays(stack: Sequence[Detached], context: CohortContext) -> bool:
     chosen = "shared passes" if better else "in turn"
     context.progress.say(f"  {len(stack)} runs: {chosen} (stacked is {gain:.2f}x as fast)")
     return better
+
+
+def _passes(stack: Sequence[Detached]) -> int:
+    """Forward passes of all runs, from those of their first steps."""
+    return sum(d.schedule.total_steps * len(d.schedule.micro_batches(1)) for d in stack)
 
 
 def _fits(stack: Sequence[Detached], config: Mapping[str, Any], free: int) -> bool:
