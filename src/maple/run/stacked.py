@@ -95,6 +95,8 @@ def train_stacks(runs: Sequence[RunSpec], context: CohortContext) -> None:
             on in turn.
     """
     for group in groups_to_stack(runs):
+        if not _may_pay(group, context):
+            continue
         taken = (_take(run, context, is_shown=run is group[0]) for run in group)
         detached = [d for d in taken if d is not None]
         if len(detached) > 1 and _pays(detached, context):
@@ -219,19 +221,24 @@ def _trainee(detached: Detached, context: CohortContext) -> Trainee:
     )
 
 
+def _may_pay(group: Sequence[RunSpec], context: CohortContext) -> bool:
+    """Whether to look at these runs together at all: told before any of them is attached."""
+    config = context.base.model.config.to_dict()
+    if not _fits(group, config, free_bytes(context.base.device)):
+        context.progress.say(f"  {len(group)} runs: in turn (activations do not fit together)")
+        return False
+    gain = read_gain(stack_key(group, config))
+    if gain is None:
+        return _passes(group, context) >= _WORTH * _PAIRS * len(group)
+    return gain >= LEAST_GAIN
+
+
 def _pays(stack: Sequence[Detached], context: CohortContext) -> bool:
     """Whether these runs finish sooner together than in turn, as measured here, now or before."""
-    base = context.base
-    config = base.model.config.to_dict()
-    if not _fits(stack, config, free_bytes(base.device)):
-        context.progress.say(f"  {len(stack)} runs: in turn (activations do not fit together)")
-        return False
-    key = stack_key([d.run for d in stack], config)
+    key = stack_key([d.run for d in stack], context.base.model.config.to_dict())
     gain = read_gain(key)
-    if gain is None and _passes(stack) < _WORTH * _PAIRS * len(stack):
-        return False
     if gain is None:
-        gain = measure_gain(stack, base)
+        gain = measure_gain(stack, context.base)
         keep_gain(key, gain)
     better = gain >= LEAST_GAIN
     chosen = "shared passes" if better else "in turn"
@@ -239,14 +246,19 @@ def _pays(stack: Sequence[Detached], context: CohortContext) -> bool:
     return better
 
 
-def _passes(stack: Sequence[Detached]) -> int:
+def _passes(group: Sequence[RunSpec], context: CohortContext) -> int:
     """Forward passes of all runs, from those of their first steps."""
-    return sum(d.schedule.total_steps * len(d.schedule.micro_batches(1)) for d in stack)
+    schedules = [
+        context.schedule(run.mixture, run.training, run.seed)
+        for run in group
+        if run.mixture and run.training
+    ]
+    return sum(s.total_steps * len(s.micro_batches(1)) for s in schedules)
 
 
-def _fits(stack: Sequence[Detached], config: Mapping[str, Any], free: int) -> bool:
+def _fits(group: Sequence[RunSpec], config: Mapping[str, Any], free: int) -> bool:
     shape = shape_from_config(config)
-    settings = [d.run.training for d in stack if d.run.training]
+    settings = [run.training for run in group if run.training]
     if shape is None:
         return True
     return sum(activation_bytes(s, shape)[0] for s in settings) <= USABLE_SHARE * free
