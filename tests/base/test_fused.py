@@ -280,6 +280,21 @@ def test_cross_entropy_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_hidden_states_of_more_precision_than_the_head() -> None:
+    """A float32 hidden state is read in the head's bfloat16, and gets a float32 gradient."""
+    drawn = torch.Generator().manual_seed(6)
+    hidden = torch.randn(10, 16, generator=drawn, requires_grad=True)
+    weight = torch.randn(50, 16, generator=drawn).bfloat16()
+    targets = torch.randint(0, 50, (10,), generator=drawn)
+    expected = cross_entropy((hidden.bfloat16() @ weight.t()).float(), targets, reduction="sum")
+    (wanted,) = torch.autograd.grad(expected, hidden)
+    total, _ = label_cross_entropy(hidden, weight, targets, torch.ones(10))
+    (found,) = torch.autograd.grad(total, hidden)
+    assert found.dtype == torch.float32
+    assert float(total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert (found - wanted).norm() < 0.02 * wanted.norm()
+
+
 def test_layout_covers_every_token_once() -> None:
     data = packed()
     layout = find_layout(data["positions"], data["real"])

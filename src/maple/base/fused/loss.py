@@ -48,12 +48,14 @@ class _CrossEntropy(Function):
         shares: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        of_hidden = torch.empty_like(hidden)
+        # A method may have lifted the hidden states to float32; the head reads its own precision.
+        read = hidden.to(weight.dtype)
+        of_hidden = torch.empty_like(read)
         for rows in _blocks(len(hidden), _BLOCK_VALUES // len(weight)):
-            logits = hidden[rows] @ weight.t()
+            logits = read[rows] @ weight.t()
             _softmax_gradient(logits, targets[rows], shares[rows], losses=losses[rows])
             torch.mm(logits, weight, out=of_hidden[rows])
-        ctx.save_for_backward(of_hidden)
+        ctx.save_for_backward(of_hidden.to(hidden.dtype))
         ctx.mark_non_differentiable(losses)
         return (losses * shares).sum(), losses
 

@@ -85,11 +85,12 @@ class AdaptedLinear:
         if self._weight is not None:
             x = x.to(self._weight.dtype)
             out = _Linear.apply(x, self._weight, self._bias, parts, copies, *self._factors)
-        elif copies > 1:
-            done = self._call(x[:, : x.shape[1] // copies]).repeat(1, copies, 1)
-            out = _Add.apply(done, x.to(done.dtype), parts, *self._factors)
         else:
-            done = self._call(x)
+            once = x[:, : x.shape[1] // copies] if copies > 1 else x
+            done = self._call(once)
+            done = done.repeat(1, copies, 1) if copies > 1 else done
+            # bitsandbytes hands out views where there is a bias, and those cannot be added to.
+            done = done.clone() if done._is_view() else done
             out = _Add.apply(done, x.to(done.dtype), parts, *self._factors)
         return out
 
