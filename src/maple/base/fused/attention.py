@@ -40,7 +40,7 @@ class Layout:
 
     groups: tuple[Group, ...]
     back: torch.Tensor
-    """(tokens,) for each flat token its place in the groups laid end to end; padding: the last."""
+    """(tokens,) for each flat token its place in the groups laid end to end."""
     longest: int
 
     def to(self, device: torch.device) -> Layout:
@@ -49,19 +49,15 @@ class Layout:
         return Layout(groups, self.back.to(device), self.longest)
 
 
-def find_layout(positions: torch.Tensor, real: torch.Tensor | None = None) -> Layout:
+def find_layout(positions: torch.Tensor) -> Layout:
     """Reads the examples off their positions.
 
     Args:
-        positions: (rows, width), from 0 in every example.
-        real: (rows, width) bool; False is padding, which attends to nothing. None: all are real.
+        positions: (rows, width), from 0 in every example; padding that begins anew is one too.
     """
     table = positions.cpu().numpy()
     starts = np.flatnonzero(table.reshape(-1) == 0)
     stops = np.append(starts[1:], table.size)
-    if real is not None:
-        is_real = real.cpu().numpy().reshape(-1)[starts]
-        starts, stops = starts[is_real], stops[is_real]
     order = np.argsort(starts - stops, kind="stable")
     starts, lengths = starts[order], (stops - starts)[order]
     groups = []
