@@ -79,7 +79,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--models", default="42M,wide", help=", ".join(ARCHITECTURES))
     parser.add_argument("--shapes", dest="models", help="the same as --models")
-    parser.add_argument("--bits", default="bf16,nf4,int8")
+    parser.add_argument(
+        "--bits", help="of each model; default: bf16,nf4,int8 of the first, bf16 of the others"
+    )
     parser.add_argument("--ranks", default="8,16,32,64,128")
     parser.add_argument("--parts", default=",".join(PARTS), help="of: " + ", ".join(PARTS))
     parser.add_argument("--pairs", type=int, default=5)
@@ -108,7 +110,7 @@ class Bench:
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
         self.models = asked.models.split(",")
-        self.bits = asked.bits.split(",")
+        self.bits = chosen_bits(self.models, asked.bits)
         self.parts = asked.parts.split(",")
         ranks = asked.share_ranks.split(",") if "share" in self.parts else []
         self.share_ranks = [int(rank) for rank in ranks]
@@ -132,7 +134,7 @@ class Bench:
             return "quick: about 3 minutes on two idle cores"
         if self.asked.device == "cuda" or "pairs" not in self.parts:
             return "no estimate for this choice"
-        minutes = sum(MINUTES.get(name, 60) for name in self.models) * len(self.bits)
+        minutes = sum(MINUTES.get(name, 60) * len(self.bits[name]) for name in self.models)
         # Two fifths of a cell are trials, whatever the pairs.
         scaled = minutes * (0.4 + 0.6 * self.asked.pairs / 5)
         return f"expected: about {scaled:.0f} minutes on two idle cores"
@@ -147,13 +149,13 @@ class Bench:
         share: dict[str, Any] = {}
         memory: dict[str, Any] = {}
         for model in self.models:
-            for bits in self.bits:
+            for bits in self.bits[model]:
                 name = f"{model} {bits}"
                 if "pairs" in self.parts:
                     self.cells.append(self.pairs(model, bits))
                 for rank in self.share_ranks:
                     share[f"{name} rank {rank}"] = self.share(model, bits, peak, rank=rank)
-                if "memory" in self.parts and bits == self.bits[0]:
+                if "memory" in self.parts and bits == self.bits[model][0]:
                     memory[name] = self.memory(model, bits)
         last = product_peak(env, self.asked.device)
         return {
@@ -242,6 +244,13 @@ class Bench:
         architecture = ARCHITECTURES[cell.model]
         shares = [grid_share(o, cell.place.rows, architecture, peak) for o in cell.ours]
         return sorted(shares)[len(shares) // 2]
+
+
+def chosen_bits(models: Sequence[str], asked: str | None) -> dict[str, list[str]]:
+    """The bits of each model: what was asked for, else all of the first and bf16 of the others."""
+    if asked:
+        return {name: asked.split(",") for name in models}
+    return {name: ["bf16"] if n else ["bf16", "nf4", "int8"] for n, name in enumerate(models)}
 
 
 def named(settings: Sequence[PeerSetting], name: str | None) -> tuple[PeerSetting, ...]:

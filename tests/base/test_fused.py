@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from scipy.stats import chisquare
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -29,11 +32,12 @@ from maple.base.fused import (
     fused,
     label_cross_entropy,
     label_hidden,
+    low_rank,
     peft_updates,
     plain_head,
 )
 from maple.base.fused.attention import packed_attention
-from maple.base.fused.low_rank import _Part
+from maple.base.fused.low_rank import _dropped, _masked, _Part
 
 SIZES = {
     "hidden_size": 64,
@@ -87,9 +91,10 @@ class SameDropout(nn.Dropout):
         if not self.training:
             return x
         update = LowRank(a=nn.Parameter(), b=nn.Parameter(), scale=1.0, dropout=self.p)
-        kept = _Part((0, 0), update, None, training=True).kept(x.reshape(-1, x.shape[-1]))
-        assert kept is not None
-        return torch.where(kept.view(x.shape) == -1, x / (1 - self.p), 0.0)
+        flat = torch.ones_like(x).reshape(-1, x.shape[-1])
+        mask = _Part((0, 0), update, None, training=True).mask(flat)
+        assert mask is not None
+        return torch.where(_masked(flat, mask).view(x.shape) == 1, x / (1 - self.p), 0.0)
 
 
 def share_dropout(model: nn.Module) -> None:
@@ -164,20 +169,49 @@ def test_a_step_is_the_models_own(name: str) -> None:
     assert plain_step(adapted(name, dropout=0.3), data) != pytest.approx(expected, rel=1e-5)
 
 
-def test_dropout_strikes_at_its_rate_and_independently() -> None:
-    for rate in (0.05, 0.5):
-        update = LowRank(a=nn.Parameter(), b=nn.Parameter(), scale=1.0, dropout=rate)
-        part = _Part((0, 0), update, torch.Generator().manual_seed(0), training=True)
-        kept = part.kept(torch.empty(1001, 999))
-        assert kept is not None
-        assert set(kept.unique().tolist()) == {-1, 0}
-        struck = (kept == 0).float()
-        # Five standard deviations of a million draws; neighbours share a random word.
-        limit = 5 * (rate * (1 - rate) / struck.numel()) ** 0.5
-        assert abs(float(struck.mean()) - rate) < limit
-        together = (struck.flatten()[1:] * struck.flatten()[:-1]).mean()
+@pytest.mark.parametrize("rate", [0.05, 0.125, 0.13, 0.5])
+def test_dropout_strikes_at_its_rate_and_independently(rate: float) -> None:
+    update = LowRank(a=nn.Parameter(), b=nn.Parameter(), scale=1.0, dropout=rate)
+    part = _Part((0, 0), update, torch.Generator().manual_seed(0), training=True)
+    ones = torch.ones(1001, 999)
+    mask = part.mask(ones)
+    assert mask is not None
+    left = _masked(ones, mask)
+    assert set(left.unique().tolist()) == {0.0, 1.0}
+    struck = (left == 0).float().flatten()
+    # Five standard deviations of a million draws; neighbours may share a random word.
+    limit = 5 * (rate * (1 - rate) / struck.numel()) ** 0.5
+    assert abs(float(struck.mean()) - rate) < limit
+    for step in (1, 2, 999):
+        together = (struck[step:] * struck[:-step]).mean()
         assert abs(float(together) - rate**2) < limit
-    assert part.scale == pytest.approx(2.0)
+    assert part.scale == pytest.approx(1 / (1 - rate))
+
+
+def test_gaps_between_dropped_places_are_geometric() -> None:
+    rate, count = 0.05, 2_000_000
+    places = _dropped(count, rate, torch.Generator().manual_seed(0))
+    assert int(places[0]) >= 0
+    assert int(places[-1]) < count
+    gaps = (places[1:] - places[:-1]).numpy() - 1
+    edges = [*range(40), 60, 90]
+    found = [((gaps >= low) & (gaps < high)).sum() for low, high in pairwise(edges)]
+    found.append((gaps >= edges[-1]).sum())
+    chance = [(1 - rate) ** low - (1 - rate) ** high for low, high in pairwise(edges)]
+    chance.append((1 - rate) ** edges[-1])
+    assert chisquare(found, np.array(chance) * len(gaps)).pvalue > 1e-3
+
+
+def test_places_are_drawn_to_the_end_in_however_many_rounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(low_rank, "_DEVIATIONS", -0.5)
+    monkeypatch.setattr(low_rank, "_FEWEST", 1)
+    places = _dropped(200_000, 0.1, torch.Generator().manual_seed(0))
+    assert (places[1:] > places[:-1]).all()
+    assert len(places) == pytest.approx(20_000, abs=700)
+    halves = (places < 100_000).sum() / len(places)
+    assert float(halves) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("width", [5, 64, 256])

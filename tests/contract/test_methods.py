@@ -247,8 +247,14 @@ def test_another_seed_gives_another_adapter(life_of: Lives, shared_base: Bases, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_run_continues_to_the_same_adapter(
-    life_of: Lives, shared_base: Bases, name: str, tmp_path: Path
+    life_of: Lives,
+    shared_base: Bases,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Steps as short as these are seldom worth a checkpoint each.
+    monkeypatch.setattr("maple.train.checkpoint.WRITING_SHARE", 1e9)
     parameters = variants(name)[0]
     whole = life_of(name, parameters, home(name), "llama")
     base, method = shared_base("llama", home(name)), load_method(name, parameters)

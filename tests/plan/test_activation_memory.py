@@ -61,6 +61,7 @@ def kept_bytes(base: LoadedBase, model: Any) -> int:
     ("name", "parameters"),
     [
         ("lora", {"rank": 8}),
+        ("lora", {"rank": 8, "dropout": 0.5}),
         ("lora", {"rank": 64, "dropout": 0.0}),
         ("lora", {"rank": 8, "targets": "all-linear"}),
         ("lora", {"rank": 8, "targets": "all-linear", "dropout": 0.0}),
@@ -85,6 +86,7 @@ def test_planned_activations_are_within_a_fifth_of_what_is_kept(
         detach(model, base)
         shape = shape_from_config(base.model.config.to_dict())
         assert shape is not None
-        planned.append(activation_bytes(settings, shape, method=method, family=base.family)[0])
+        sizes = activation_bytes(settings, shape, method=method, family=base.family, on_cpu=True)
+        planned.append(sizes[0])
     # Of two blocks: what the head and the embedding keep is left out of both.
     assert (planned[1] - planned[0]) / (kept[1] - kept[0]) == pytest.approx(1, abs=0.2)

@@ -35,6 +35,15 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 CLOCKS = {"step_seconds", "tokens_per_second", "peak_memory_bytes"}
 
 
+pytestmark = pytest.mark.usefixtures("at_every_step")
+
+
+@pytest.fixture
+def at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps as short as these are seldom worth a checkpoint each."""
+    monkeypatch.setattr("maple.train.checkpoint.WRITING_SHARE", 1e9)
+
+
 class KilledError(Exception):
     pass
 
@@ -290,10 +299,16 @@ def test_a_runs_own_generator_goes_on_where_it_was() -> None:
     assert torch.equal(torch.rand(3, generator=other), expected)
 
 
-def test_checkpoints_take_a_twentieth_of_the_time_at_most() -> None:
+def test_checkpoints_take_a_twentieth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
     now = 0.0
     pace = CheckpointPace(clock=lambda: now)
     assert pace.is_due()
+    expecting = CheckpointPace(200_000_000, clock=lambda: now)
+    now = 19.9
+    assert not expecting.is_due()
+    now = 20.0
+    assert expecting.is_due()
     now = 1.0
     pace.record(1.0)
     now = 20.9

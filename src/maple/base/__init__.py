@@ -8,7 +8,12 @@ from maple.base.load import (
     let_autocast_choose,
     load_base,
 )
-from maple.base.machine import describe_machine, peak_memory_bytes, select_device
+from maple.base.machine import (
+    describe_machine,
+    is_on_cpu,
+    peak_memory_bytes,
+    select_device,
+)
 from maple.base.peak import peak_flops_per_second
 
 __all__ = [
@@ -16,6 +21,7 @@ __all__ = [
     "compute_context",
     "count_parameters",
     "describe_machine",
+    "is_on_cpu",
     "label_logits",
     "let_autocast_choose",
     "load_base",

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from maple.base.imports import import_bitsandbytes
+from maple.base.machine import keep_freed_memory
 from maple.catalog import family_for, load_family, load_quantizer, missing_library
 from maple.catalog.contracts import ModelFamily, Quantizer
 from maple.catalog.stored import other_bits, stored_quantization
@@ -62,6 +64,8 @@ def load_base(
     """
     import torch
 
+    if device.type == "cpu":
+        keep_freed_memory()
     quantizer = load_quantizer(quantization)
     dtype = getattr(torch, quantizer.compute_dtype)
     try:
@@ -99,6 +103,7 @@ def _read(
     transformers_logging.disable_progress_bar()
     # It announces at import which optional kernels it did not find; nothing depends on them.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import_bitsandbytes()
     config = AutoConfig.from_pretrained(source).to_dict()
     if unfit := other_bits(config, quantization):
         raise SourceError(f"the base model {source!r} cannot be loaded: {unfit}.")

@@ -27,7 +27,9 @@ _MEAN_BYTES = 4
 """Per trainable parameter: ``average_last``'s running mean."""
 _SCORED_LENGTH = 256
 """Tokens of an example up to which attention on a CPU keeps its scores; a GPU keeps none."""
-_HEAD_VALUES = 3 << 23
+_SPARSE_DROPOUT = 0.125
+"""As in ``base/fused/low_rank.py``."""
+_HEAD_VALUES = 3 << 24
 """Float32 values of the logits' blocks while the loss is taken: a block, its softmax, a spare."""
 
 
@@ -108,6 +110,7 @@ def activation_bytes(
     method: Method | None = None,
     family: ModelFamily | None = None,
     value_bytes: int = 2,
+    on_cpu: bool = False,
 ) -> tuple[int, int]:
     """Bytes of one forward pass's activations: all of them, and where blocks run again.
 
@@ -120,23 +123,28 @@ def activation_bytes(
         method: what is trained; None: low-rank updates of every linear layer, with dropout.
         family: which of its targets are the attention's; None: a decoder like Llama.
         value_bytes: of a number in the compute type.
+        on_cpu: where little is dropped a processor keeps the dropped places alone; without it a
+            plan holds on both.
     """
     most = training.batch_size * training.max_length
     tokens = max(training.max_length, min(training.micro_batch_tokens, most))
     scores = shape.heads * min(training.max_length, _SCORED_LENGTH)
-    block = tokens * (_values_per_token(shape, method, family) + scores) * value_bytes
+    values = _values_per_token(shape, method, family, on_cpu=on_cpu)
+    block = int(tokens * (values + scores) * value_bytes)
     head = 4 * min(3 * tokens * shape.vocabulary, _HEAD_VALUES)
     inputs = tokens * shape.hidden * value_bytes * shape.layers
     # One block more: the gradients of the one that the backward pass is in.
     return block * (shape.layers + 1) + head, inputs + 2 * block + head
 
 
-def _values_per_token(shape: Shape, method: Method | None, family: ModelFamily | None) -> int:
+def _values_per_token(
+    shape: Shape, method: Method | None, family: ModelFamily | None, *, on_cpu: bool
+) -> float:
     """Numbers that a block keeps of a token for its backward pass, attention's scores left out.
 
     What two norms read, queries, keys, values and answers are six times the hidden size, gate and
     up twice the intermediate one. An adapted layer keeps its input, once for those that share it,
-    and with dropout a word for each value of it.
+    and with dropout a word for each value of it, or where few are dropped a long word for each.
     """
     hidden, wide = shape.hidden, shape.intermediate
     targets = getattr(method, "targets", "all-linear")
@@ -147,11 +155,12 @@ def _values_per_token(shape: Shape, method: Method | None, family: ModelFamily |
     has_attention = whole or targets == "attention" or bool(named & set(targets))
     has_unit = whole or (targets != "attention" and bool(set(targets) - named))
     rank = int(getattr(method, "rank", 0)) if hasattr(method, "alpha") else 0
-    values = 6 * hidden + 2 * wide
+    mask = 4 * dropout if on_cpu and dropout <= _SPARSE_DROPOUT else float(dropout > 0)
+    values: float = 6 * hidden + 2 * wide
     if has_attention:
-        values += hidden * (6 if dropout else 2) + 4 * rank
+        values += hidden * (2 + 4 * mask) + 4 * rank
     if has_unit:
-        values += hidden * (3 if dropout else 1) + wide * (2 if dropout else 1) + 3 * rank
+        values += hidden * (1 + 2 * mask) + wide * (1 + mask) + 3 * rank
     return values
 
 

@@ -1,5 +1,6 @@
 """The question: what a study asks, as frozen and hashable values."""
 
+from maple.study.engines import EngineSettings
 from maple.study.spec import (
     LOOP_VERSION,
     DecodingSettings,
@@ -19,6 +20,7 @@ from maple.study.spec import (
 __all__ = [
     "LOOP_VERSION",
     "DecodingSettings",
+    "EngineSettings",
     "EvalSpec",
     "MethodRef",
     "Mixture",

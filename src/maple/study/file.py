@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from maple.errors import StudyError, unknown_name
+from maple.study.engines import EngineSettings
 from maple.study.spec import (
     Choices,
     DecodingSettings,
@@ -76,6 +77,7 @@ class EvaluateSettings(Frozen):
     split: str | None = Field(None, description="None: each task's own default.")
     prompt: PromptChoice = PromptChoice()
     decoding: DecodingSettings = DecodingSettings()
+    engine: EngineSettings = EngineSettings()
     limit: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Samples per task and language; None: the whole split."
     )
@@ -165,6 +167,11 @@ class StudySpec(Frozen):
         trained = [name for name, _ in self.methods if name != "none"]
         if trained and not self.mixtures:
             raise ValueError(f"methods {trained} train, and no mixture is given to train on")
+        if trained and self.evaluate.engine.name == "openai":
+            raise ValueError(
+                f"methods {trained} train adapters that no endpoint has, and evaluate.engine is "
+                "openai: use the engine vllm or reference, or methods: [none]"
+            )
         return self
 
 
@@ -292,6 +299,7 @@ def _fields_at(location: list[str | int]) -> list[str]:
         "models": ModelRef,
         "evaluate.prompt": PromptChoice,
         "evaluate.decoding": DecodingSettings,
+        "evaluate.engine": EngineSettings,
         "evaluate": EvaluateSettings,
     }
     dotted = ".".join(str(p) for p in location if not isinstance(p, int))

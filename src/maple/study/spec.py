@@ -6,18 +6,13 @@ reading and is never hashed; nor is what only changes how fast the same numbers 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -25,46 +20,13 @@ from pydantic import (
 
 from maple import languages as language_table
 from maple.errors import CatalogError
+from maple.study.content import Frozen as Frozen
+from maple.study.content import Scalar as Scalar
+from maple.study.content import canonical_json as canonical_json
+from maple.study.content import content_id as content_id
 
-LOOP_VERSION = 2
+LOOP_VERSION = 3
 """Raised whenever the training loop's numbers change; a golden-curve test forces it."""
-
-Scalar = bool | int | float | str
-
-
-class Frozen(BaseModel):
-    """The base of every specification: immutable, strict about unknown keys, hashable."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # YAML reads yes and on as true, and Python's int() would make it 1.
-        field = cls.model_fields.get(info.field_name or "")
-        if isinstance(value, bool) and field and "bool" not in str(field.annotation):
-            raise ValueError("yes, no, on, off, true and false are not a value here")
-        return value
-
-    def __hash__(self) -> int:
-        return hash(canonical_json(self))
-
-
-def canonical_json(value: BaseModel | Mapping[str, Any]) -> str:
-    """Renders a specification as the one JSON text that its identity hashes.
-
-    Keys are sorted, no white space, no NaN; floats that are whole numbers stay floats, so
-    ``1`` and ``1.0`` differ only where the schema lets both types through.
-    """
-    content = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    return json.dumps(
-        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-
-
-def content_id(value: BaseModel | Mapping[str, Any]) -> str:
-    """Returns the first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 class ModelRef(Frozen):
@@ -339,11 +301,45 @@ class PromptSettings(Frozen):
 
 
 class DecodingSettings(Frozen):
-    """How text is generated: greedy, up to a number of new tokens."""
+    """How text is generated: up to a number of new tokens, greedily or drawn at random."""
 
     max_new_tokens: Annotated[int, Field(gt=0)] | None = Field(
         None, description="None: the task's own limit."
     )
+    temperature: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="0: the most likely token; above, tokens are drawn, evener the higher."
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Draw from the fewest tokens that hold this share of the probability."
+    )
+    top_k: Count | None = Field(None, description="Draw from so many most likely tokens.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Of the draws; each sample has its own.")
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether tokens are drawn at random."""
+        return self.temperature > 0
+
+    @model_validator(mode="after")
+    def _every_key_has_an_effect(self) -> DecodingSettings:
+        if self.is_drawn:
+            return self
+        for key in ("top_p", "top_k", "seed"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(
+                    f"{key} means nothing where temperature is 0 and the most likely token is "
+                    "taken: set a temperature, or leave it out"
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Written only where they say something: evaluations stored before they were there keep
+        # their identity.
+        content: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        always = "max_new_tokens"
+        return {k: v for k, v in content.items() if k == always or v != fields[k].default}
 
 
 class EvalSpec(Frozen):
@@ -358,6 +354,12 @@ class EvalSpec(Frozen):
     split: str
     prompt: PromptSettings = PromptSettings()
     decoding: DecodingSettings = DecodingSettings()
+    engine: str | None = Field(None, description="None: the reference engine.")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_reference(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {k: v for k, v in content.items() if k != "engine" or v is not None}
 
     @field_validator("run_id", "adapter", "task", "language", "data")
     @classmethod

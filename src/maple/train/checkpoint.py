@@ -37,13 +37,25 @@ class CheckpointStore(Protocol):
         """Replaces it in one step."""
 
 
+_BYTES_PER_SECOND = 2e8
+"""What is expected of the first checkpoint: packing, writing and flushing, roughly measured."""
+
+
 class CheckpointPace:
     """Decides when a checkpoint is due: never more than a share of the time goes into them."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, state_bytes: int = 0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begins to count the time.
+
+        Args:
+            state_bytes: rough size of a checkpoint, from which the first one's cost is expected.
+            clock: seconds.
+        """
         self._clock = clock
-        self._cost = 0.0
-        self._last = -float("inf")
+        self._cost = state_bytes / _BYTES_PER_SECOND
+        self._last = clock()
 
     def is_due(self) -> bool:
         """Whether enough time has passed since the last one, given what it cost."""
@@ -109,8 +121,24 @@ def pack_state(
         "hooks": scalars,
         "optimizer": counts,
     }
-    copied = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    return bytes(save(copied, {"maple": json.dumps(header)}))
+    return bytes(save(_apart(tensors), {"maple": json.dumps(header)}))
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """On the CPU, whole, no two of them in one memory, which safetensors does not take.
+
+    8-bit optimisers share one table among all parameters.
+    """
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        whole = tensor.detach().cpu().contiguous()
+        memory = whole.untyped_storage()
+        if memory.data_ptr() in seen or memory.nbytes() != whole.nbytes:
+            whole = whole.clone()
+        seen.add(whole.untyped_storage().data_ptr())
+        apart[name] = whole
+    return apart
 
 
 def unpack_state(

@@ -96,7 +96,8 @@ class Trainee:
         self._settings, self._checkpoints, self._on_step = settings, checkpoints, on_step
         self._sizes = sizes
         self.generator = generator
-        self._pace = CheckpointPace()
+        # AdamW keeps two numbers beside each parameter.
+        self._pace = CheckpointPace(state_bytes=12 * sizes[0])
         self._done, self._curve = 0, list[CurveRow]()
         stored = checkpoints.load() if checkpoints else None
         if stored is not None:
@@ -181,7 +182,9 @@ class Trainee:
         row = with_validation(row, losses) if losses else row
         self._keeper.after_step(row)
         self._curve.append(row)
-        if self._checkpoints and (self._pace.is_due() or self.is_finished):
+        # Alone, a finished run is stored at once; in company it waits for the others to finish.
+        waits = self.is_finished and self.generator is not None
+        if self._checkpoints and (self._pace.is_due() or waits):
             began = time.monotonic()
             self._checkpoints.save(self._state())
             self._pace.record(time.monotonic() - began)

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch.autograd import Function
 
-_BLOCK_VALUES = 1 << 23
-"""Logits of one block."""
+_BLOCK_VALUES = 1 << 24
+"""Logits of one block: for fewer a product with a large head is slower, since it lays the head out
+anew each time."""
 _CACHED_VALUES = 1 << 18
 """Of them in float32 at a time: 1 MiB."""
 
