@@ -9,6 +9,7 @@ MapleError                 what was asked, why it cannot be, what to do next
 ├── StoreError             the store cannot be written or read: disk full, held by another run
 ├── TrainingError          a run that cannot go on: non-finite loss, nothing trainable
 │   └── DeadAdapterError   an adapter that does not change the base's logits
+├── EngineError            an engine that cannot answer, or not as the reference engine does
 ├── WorkerError            a process of a study that died: out of memory, or killed
 └── MismatchError          an adapter and a base (or bits) that do not belong together
 """
@@ -57,6 +58,10 @@ class TrainingError(MapleError):
 
 class DeadAdapterError(TrainingError):
     """An adapter whose logits equal the base's on every probe prompt."""
+
+
+class EngineError(MapleError):
+    """An engine that cannot answer what is asked, or answers other than the reference engine."""
 
 
 class WorkerError(MapleError):

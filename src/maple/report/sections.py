@@ -11,6 +11,7 @@ from maple.analysis.effects import ALL_TASKS, GROUPS, Effect
 from maple.analysis.groups import ENGLISH, facts
 from maple.analysis.modes import Mode
 from maple.analysis.summary import Summary
+from maple.report.engines import engines_line
 from maple.report.headline import is_told_apart
 from maple.report.wording import (
     NOTHING,
@@ -77,6 +78,7 @@ def facts_list(summary: Summary) -> list[tuple[str, str]]:
         ("Seeds", listed([str(s) for s in sorted({c.seed for c in cells if not c.is_base})])),
         ("Languages", f"{len(languages)}: {listed([facts(c).name for c in languages])}"),
         ("Samples", f"at most {limit} per task and language" if limit else whole),
+        ("Engines", engines_line(e for mode in summary.modes for e in mode.evaluations.values())),
         ("Results stored", str(study.get("created", "")) or "date not stated"),
     ]
     return [(name, text) for name, text in lines if text]
