@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: quickstart test check lint types layers methods-table bench-train clean
+.PHONY: quickstart test check lint types layers methods-table bench-train bench-evaluate clean
 
 quickstart: $(STAMP)
 	$(BIN)/maple quickstart
@@ -32,6 +32,10 @@ methods-table: $(DEV_STAMP)
 # Training beside TRL and a plain PEFT loop; BENCH=--quick for a smoke test.
 bench-train: $(DEV_STAMP)
 	$(BIN)/python benchmarks/train.py $(BENCH)
+
+# Scoring beside lm-evaluation-harness; BENCH=--quick for a smoke test.
+bench-evaluate: $(DEV_STAMP)
+	$(BIN)/python benchmarks/evaluate.py $(BENCH)
 
 # torch first and bounded: the machine's pip configuration chooses its build (a CPU one where that
 # is what it offers), and an unbounded torch would bring gigabytes of CUDA with it.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from maple.cli import decoding, engines
 from maple.cli.app import (
     BatchSize,
     Choices,
@@ -54,34 +55,62 @@ def evaluate(
     allow_mismatch: Annotated[
         bool, typer.Option(help="Score an adapter on another base or bits; labelled.")
     ] = False,
+    share_passes: Annotated[
+        bool | None,
+        typer.Option(
+            help="Low-rank adapters rank in shared passes; default: on a CPU in small tasks, where "
+            "it is faster and changes no score."
+        ),
+    ] = None,
+    max_new_tokens: decoding.MaxNewTokens = None,
+    temperature: decoding.Temperature = 0.0,
+    top_p: decoding.TopP = 1.0,
+    top_k: decoding.TopK = None,
+    seed: decoding.Seed = 0,
+    engine: engines.Engine = "reference",
+    endpoint: engines.Url = None,
+    engine_model: engines.EngineModel = None,
+    engine_api: engines.EngineApi = "tokens",
+    concurrency: engines.Concurrency = 8,
+    requests_per_minute: engines.Pace = None,
+    audit_samples: engines.AuditSamples = 32,
+    reference: engines.Reference = True,
+    tokenizer: engines.Tokenizer = None,
 ) -> None:
     """Score any model, or adapters on it, on any task and language."""
+    _score(dict(locals()))
+
+
+def _score(given: dict[str, Any]) -> None:
     from maple.plan.evaluations import select_evaluations
     from maple.run import Progress, evaluate_models
+    from maple.run.endpoint_only import evaluate_endpoint
     from maple.run.evaluate import EvaluationRequest
     from maple.study import PromptSettings
 
-    data = str(data_dir) if data_dir else "hub"
+    settings = engines.engine_settings(given)
+    out, split = given["out"], given["split"]
+    data = str(given["data_dir"]) if given["data_dir"] else "hub"
     files = data_files(data, out)
-    chosen = select_evaluations(tasks.split(","), languages, data=data, split=split, files=files)
+    tasks = given["tasks"].split(",")
+    chosen = select_evaluations(tasks, given["languages"], data=data, split=split, files=files)
+    wording = ("template", "instruction_language", "choices", "scoring", "shots")
     request = EvaluationRequest(
-        model=model,
-        adapters=tuple(adapter or ()),
-        quantization=quantization,
+        model=given["model"],
+        adapters=tuple(given["adapter"] or ()),
+        quantization=given["quantization"],
         evaluations=tuple(chosen),
-        prompt=PromptSettings(
-            form=prompt,
-            template=template,
-            instruction_language=instruction_language,
-            choices=choices,
-            scoring=scoring,
-            shots=shots,
-        ),
+        prompt=PromptSettings(form=given["prompt"], **{key: given[key] for key in wording}),
         split=split,
-        limit=limit,
-        batch_size=batch_size,
-        allow_mismatch=allow_mismatch,
+        limit=given["limit"],
+        batch_size=given["batch_size"],
+        allow_mismatch=given["allow_mismatch"],
+        share_passes=given["share_passes"],
+        decoding=decoding.decoding_settings(given),
+        engine=settings,
+        tokenizer=given["tokenizer"],
     )
-    outcome = evaluate_models(request, files, out, progress=Progress(console()))
+    score = evaluate_models if given["reference"] else evaluate_endpoint
+    outcome = score(request, files, out, progress=Progress(console()))
     print(f"scores: {outcome.out}")
     exit_on_failures(outcome)

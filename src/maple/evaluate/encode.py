@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from maple.catalog.contracts import GenerationRequest, ModelFamily, RankingRequest
+from maple.catalog.contracts import GenerationRequest, ModelFamily, RankingRequest, Request
 from maple.data import render_instruction
-from maple.data.tokenize import split_tokens
 from maple.evaluate.branches import Row, branched_rows
-from maple.study import PromptSettings
+from maple.evaluate.texts import Text, Tokens, tokenize_texts
+from maple.study import DecodingSettings, PromptSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,6 +39,10 @@ class EncodedRequest:
     """The options with nothing before them, for PMI; empty where the context is empty already."""
     was_truncated: bool = False
     """Whether the prompt was cut at its left to fit the model."""
+    sampling: DecodingSettings | None = None
+    """How the answer is drawn at random; None: the most likely token at every place."""
+    draw_key: str = ""
+    """What its random numbers belong to, beside the seed: the sample, whoever answers it."""
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -86,39 +92,98 @@ class Encoder:
 
     def ranking(self, request: RankingRequest) -> EncodedRequest:
         """Encodes every option; a sequence too long for the model loses its left end."""
-        context, continuations = self.texts(request)
-        options = [self._option(context, c) for c in continuations]
-        alone = [self._option("", c)[0] for c in continuations] if context else []
-        return EncodedRequest(
-            options=tuple(o for o, _ in options),
-            unconditional=tuple(alone),
-            was_truncated=any(cut for _, cut in options),
-        )
+        return self.encode([request])[0]
 
     def generation(self, request: GenerationRequest, max_new_tokens: int | None) -> EncodedRequest:
         """Encodes a prompt, leaving room for the answer."""
-        context, _ = self.texts(request)
+        return self.encode([request], max_new_tokens)[0]
+
+    def encode(
+        self, requests: Sequence[Request], max_new_tokens: int | None = None
+    ) -> list[EncodedRequest]:
+        """Encodes requests of either kind, their texts in few calls of the tokenizer.
+
+        Args:
+            requests: in any order.
+            max_new_tokens: of every generated answer; None: the request's own limit.
+        """
+        worded = [self.texts(request) for request in requests]
+        parts = [
+            [Text(context)]
+            if isinstance(request, GenerationRequest)
+            else [self._split(context, c) for c in texts]
+            for request, (context, texts) in zip(requests, worded, strict=True)
+        ]
+        # Labels and letters repeat from sample to sample: each different text is encoded once.
+        alone = [
+            [self._split("", c) for c in texts] if context else [] for context, texts in worded
+        ]
+        everything = dict.fromkeys(part for each in (*parts, *alone) for part in each)
+        found = dict(zip(everything, tokenize_texts(list(everything), self.tokenizer), strict=True))
+        encoded = []
+        for request, own, without in zip(requests, parts, alone, strict=True):
+            tokens = [found[part] for part in own]
+            if isinstance(request, GenerationRequest):
+                encoded.append(self._generation(request, tokens[0].ids, max_new_tokens))
+            else:
+                encoded.append(self._ranking(own, tokens, [(p, found[p]) for p in without]))
+        return encoded
+
+    @cached_property
+    def tokenizer_identity(self) -> dict[str, Any] | None:
+        """What tells this tokenizer from another by its content; None of one written in Python."""
+        tokenizer: Any = self.tokenizer
+        if not tokenizer.is_fast:
+            return None
+        # Encoding anything leaves truncation and padding as encoding finds them.
+        tokenizer("")
+        backend = tokenizer.backend_tokenizer.to_str()
+        return {
+            "class": type(tokenizer).__qualname__,
+            "backend": hashlib.sha256(backend.encode()).hexdigest(),
+            "ends": [tokenizer.bos_token_id, tokenizer.eos_token_id],
+            "bos": str(tokenizer.bos_token),
+            "template": str(getattr(tokenizer, "chat_template", None)),
+        }
+
+    def _generation(
+        self, request: GenerationRequest, ids: Sequence[int], max_new_tokens: int | None
+    ) -> EncodedRequest:
         limit = min(max_new_tokens or request.max_new_tokens, self.max_length - 1)
-        ids = list(self.tokenizer(context)["input_ids"]) or [self._prefix()]
+        whole = ids or [self._prefix()]
         room = self.max_length - limit
         return EncodedRequest(
-            prompt=tuple(ids[-room:]),
+            prompt=tuple(whole[-room:]),
             stop=request.stop,
             max_new_tokens=limit,
-            was_truncated=len(ids) > room,
+            was_truncated=len(whole) > room,
         )
 
-    def _option(self, context: str, continuation: str) -> tuple[EncodedOption, bool]:
+    def _ranking(
+        self,
+        parts: Sequence[Text],
+        tokens: Sequence[Tokens],
+        alone: Sequence[tuple[Text, Tokens]],
+    ) -> EncodedRequest:
+        options = [self._option(part, each) for part, each in zip(parts, tokens, strict=True)]
+        return EncodedRequest(
+            options=tuple(option for option, _ in options),
+            unconditional=tuple(self._option(part, each)[0] for part, each in alone),
+            was_truncated=any(cut for _, cut in options),
+        )
+
+    def _split(self, context: str, continuation: str) -> Text:
         # As lm-eval does: white space before the answer belongs to the answer's first token.
         # A template's last newline is no such space: generation starts after it.
         head = context.rstrip(None if self.prompt.template == "plain" else " ")
         tail = context[len(head) :] + continuation
-        if head:
-            ids, start = split_tokens(head, tail, self.tokenizer)
-        else:
-            own = list(self.tokenizer(tail, add_special_tokens=False)["input_ids"])
-            has_prefix = own[:1] == [self._prefix()]
-            ids, start = own if has_prefix else [self._prefix(), *own], 1
+        return Text(head, tail, special=bool(head))
+
+    def _option(self, text: Text, tokens: Tokens) -> tuple[EncodedOption, bool]:
+        ids, start = tokens
+        if not text.head:
+            has_prefix = list(ids[:1]) == [self._prefix()]
+            ids, start = ids if has_prefix else [self._prefix(), *ids], 1
         start = max(start, 1)
         # One token more than the model's length fits: the last one is predicted, never fed.
         excess = max(0, len(ids) - (self.max_length + 1))

@@ -1,29 +1,43 @@
-"""The reference engine: two calls, log-likelihoods and greedy text, on a loaded model.
+"""The reference engine: two calls, log-likelihoods and text, on a loaded model.
 
-A request's options are fed behind their prompt as branches of one row (``branches.py``) wherever
-the model can be told so. Rows are padded at the right, where causal attention cannot see; only
-scored positions reach the head, and their log-softmax and sums are float32 whatever the dtype.
-Rows of a generation batch are padded at the left and masked.
+Options are ranked in fused passes without padding (``ranking.py``) wherever the model can be fused.
+Elsewhere they are fed behind their prompt as branches of one row (``branches.py``) if the model can
+be told so; rows are padded at the right, where causal attention cannot see. Only scored positions
+reach the head, and their log-softmax and sums are float32 whatever the dtype.
+Answers are written by continuous batching (``generation/``).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from maple.base import LoadedBase, compute_context, label_logits, let_autocast_choose
 from maple.catalog.contracts import GenerationResponse, RankingResponse
-from maple.evaluate.batches import halving
+from maple.evaluate.batches import halving, token_budget_batches
 from maple.evaluate.branches import Row, plain_rows
 from maple.evaluate.encode import EncodedRequest
+from maple.evaluate.generation import (
+    Endings,
+    Limits,
+    Passes,
+    can_continue,
+    generate_batched,
+    generate_stream,
+)
+from maple.evaluate.ranking import FusedRanking, responses
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_PADDED_TOKENS = 8192
+"""Of one pass of padded rows."""
 _LOGIT_ROWS = 1024
 """Scored positions whose float32 log-softmax is held at once."""
 
@@ -47,14 +61,80 @@ class Engine:
         return cast(list[RankingResponse], list(halving(requests, self._rank)))
 
     def generate(self, requests: Sequence[EncodedRequest]) -> list[GenerationResponse]:
-        """Continues each prompt greedily as one batch, halved while memory does not suffice.
+        """Continues each prompt; see ``generate_stream``.
 
         Returns:
             In order of ``requests``: text up to its first stop string.
         """
-        return cast(list[GenerationResponse], list(halving(requests, self._generate)))
+        found = dict(self.generate_stream(requests))
+        return [found[place] for place in range(len(requests))]
+
+    def generate_stream(
+        self,
+        requests: Sequence[EncodedRequest],
+        *,
+        limits: Limits | None = None,
+        wanted: Collection[int] | None = None,
+    ) -> Iterator[tuple[int, GenerationResponse]]:
+        """Continues prompts, many at once; yields answers as they finish.
+
+        Args:
+            requests: all prompts, in any order; which are read together depends on them alone.
+            limits: how much is held and fed at once.
+            wanted: places in ``requests`` to answer; None: all.
+
+        Returns:
+            Places in ``requests``, each with its answer.
+
+        Raises:
+            MapleError: a single request does not fit into memory.
+        """
+        limits = limits or Limits()
+        endings = Endings(self.base.tokenizer, self.end_ids())
+        if self._passes is not None:
+            return generate_stream(requests, self._passes, endings, limits=limits, wanted=wanted)
+        return generate_batched(
+            requests, self.model, self.base, endings, limits=limits, wanted=wanted
+        )
+
+    @cached_property
+    def _passes(self) -> Passes | None:
+        """Made at the first prompt, while the adapter is on the base; None: by transformers."""
+        if not self._takes_masks:
+            return None
+        passes = Passes(self.model, self.base)
+        return passes if can_continue(passes) else None
 
     def _rank(self, requests: Sequence[EncodedRequest]) -> list[object]:
+        if self._takes_masks and self._fused is not None:
+            found = self._fused(requests)
+            if found is not None:
+                return list(found[0])
+        # A batch is measured in tokens fed once; padded rows of it may be many more.
+        parts = token_budget_batches(
+            [r.width for r in requests],
+            [len(r.rows) for r in requests],
+            max_tokens=_PADDED_TOKENS,
+        )
+        answers: dict[int, object] = {}
+        for part in parts:
+            padded = self._rank_padded([requests[i] for i in part])
+            answers |= dict(zip(part, padded, strict=True))
+        return [answers[i] for i in range(len(requests))]
+
+    @cached_property
+    def _fused(self) -> FusedRanking | None:
+        """Made at the first ranking, while the adapter is on the base."""
+        updates = {}
+        # Where nobody has imported it no layer is its, and its import takes seconds.
+        if "peft" in sys.modules:
+            from maple.base.fused import peft_updates
+
+            updates = peft_updates(self.model)
+        ranking = FusedRanking(self.model, self.base, [updates])
+        return ranking if ranking.works else None
+
+    def _rank_padded(self, requests: Sequence[EncodedRequest]) -> list[RankingResponse]:
         import torch
 
         rows = self._rows(requests)
@@ -85,7 +165,7 @@ class Engine:
             torch.tensor([order[place] for place in places], device=device),
             torch.tensor(tokens, device=device),
         )
-        return list(_ranking_responses(requests, values, greedy))
+        return responses(requests, values, greedy)
 
     def _rows(self, requests: Sequence[EncodedRequest]) -> list[Row]:
         """Branched where the model takes positions and a mask of ours, and sees far enough."""
@@ -112,78 +192,12 @@ class Engine:
         added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
         return {"attention_mask": added.masked_fill(~mask, torch.finfo(dtype).min)}
 
-    def _generate(self, requests: Sequence[EncodedRequest]) -> list[object]:
-        import torch
-
-        width = max(len(r.prompt) for r in requests)
-        ids = np.full((len(requests), width), self._pad, dtype=np.int64)
-        mask = np.zeros((len(requests), width), dtype=np.int64)
-        for row, request in enumerate(requests):
-            ids[row, width - len(request.prompt) :] = request.prompt
-            mask[row, width - len(request.prompt) :] = 1
-        device = self.base.device
-        model: Any = self.model
-        stopping = _StopOnText(self, requests, width)
-        with torch.inference_mode(), compute_context(self.base):
-            output = model.generate(
-                input_ids=torch.from_numpy(ids).to(device),
-                attention_mask=torch.from_numpy(mask).to(device),
-                max_new_tokens=max(r.max_new_tokens for r in requests),
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                pad_token_id=self._pad,
-                stopping_criteria=[stopping],
-            )
-        # Behind a finished row stands padding until the longest is done, and padding may be EOS.
-        rows = zip(requests, output[:, width:].tolist(), stopping.lengths, strict=True)
-        return [self._answer(request, ids[:length]) for request, ids, length in rows]
-
-    def _answer(self, request: EncodedRequest, ids: list[int]) -> GenerationResponse:
-        """Cuts one row of a request's own tokens at EOS and at the first stop string."""
-        ends = self.end_ids()
-        end = next((i for i, token in enumerate(ids) if token in ends), None)
-        kept = ids[:end]
-        text = str(self.base.tokenizer.decode(kept, skip_special_tokens=True))
-        cuts = [place for s in request.stop if s and (place := text.find(s)) >= 0]
-        stopped = bool(cuts) or end is not None
-        return GenerationResponse(
-            text=text[: min(cuts)] if cuts else text,
-            finish="stop" if stopped else "length",
-            n_tokens=len(kept),
-        )
-
     def end_ids(self) -> set[int]:
         """Token ids that end an answer: the tokenizer's EOS and the generation config's."""
         config: Any = getattr(self.model, "generation_config", None)
         configured = getattr(config, "eos_token_id", None)
         ids = configured if isinstance(configured, list) else [configured]
         return {int(i) for i in [*ids, self.base.tokenizer.eos_token_id] if i is not None}
-
-
-class _StopOnText:
-    """Tells ``generate`` which rows have written a stop string or reached their own limit."""
-
-    def __init__(self, engine: Engine, requests: Sequence[EncodedRequest], width: int) -> None:
-        self._engine = engine
-        self._requests = requests
-        self._width = width
-        self.lengths: list[int | None] = [None] * len(requests)
-        """New tokens of each row when it was done; None while, or where EOS ended it."""
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        import torch
-
-        tokenizer = self._engine.base.tokenizer
-        new = input_ids[:, self._width :].tolist()
-        for row, (request, ids) in enumerate(zip(self._requests, new, strict=True)):
-            if self.lengths[row] is None:
-                text = tokenizer.decode(ids, skip_special_tokens=True)
-                is_full = len(ids) >= request.max_new_tokens
-                if is_full or any(s and s in text for s in request.stop):
-                    self.lengths[row] = len(ids)
-        done = [length is not None for length in self.lengths]
-        return torch.tensor(done, device=input_ids.device)
 
 
 def takes_masks(model: nn.Module) -> bool:
@@ -219,24 +233,3 @@ def _token_scores(
         values += (chosen - torch.logsumexp(rows, dim=-1)).double().tolist()
         greedy += (rows.argmax(dim=-1) == wanted).tolist()
     return values, greedy
-
-
-def _ranking_responses(
-    requests: Sequence[EncodedRequest], values: list[float], greedy: list[bool]
-) -> list[RankingResponse]:
-    place = 0
-    responses = []
-    for request in requests:
-        sums, flags, counts = [], [], []
-        for option in request.options:
-            end = place + len(option.ids) - option.start
-            sums.append(float(sum(values[place:end])))
-            flags.append(all(greedy[place:end]))
-            counts.append(end - place)
-            place = end
-        responses.append(
-            RankingResponse(
-                loglikelihoods=tuple(sums), is_greedy=tuple(flags), n_tokens=tuple(counts)
-            )
-        )
-    return responses

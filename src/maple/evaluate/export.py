@@ -182,9 +182,12 @@ def _arguments(prompt: Json, spec: Json) -> list[tuple[str, Any]]:
         return [(prompt["context"], continuation) for continuation in prompt["continuations"]]
     # Stores from before stop strings were kept say nothing of them; a line's end was the rule.
     stop = prompt.get("stop")
-    settings: Json = {"until": ["\n"] if stop is None else stop, "do_sample": False}
-    settings["temperature"] = 0.0
-    limit = spec["decoding"]["max_new_tokens"] or prompt.get("max_new_tokens")
+    decoding = spec["decoding"]
+    temperature = decoding.get("temperature", 0.0)
+    settings: Json = {"until": ["\n"] if stop is None else stop, "do_sample": temperature > 0}
+    settings["temperature"] = temperature
+    settings |= {key: decoding[key] for key in ("top_p", "top_k") if key in decoding}
+    limit = decoding["max_new_tokens"] or prompt.get("max_new_tokens")
     if limit and limit != _MAX_NEW_TOKENS:
         settings["max_gen_toks"] = limit
     return [(prompt["context"], settings)]

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 from maple.catalog import load_task
-from maple.catalog.contracts import GenerationRequest, RankingRequest, Request, Sample, Task
+from maple.catalog.contracts import GenerationRequest, Request, Sample, Task
 from maple.errors import DataError
-from maple.evaluate.batches import token_budget_batches
+from maple.evaluate.batches import ranking_batches, token_budget_batches
 from maple.evaluate.encode import EncodedOption, EncodedRequest, Encoder
+from maple.evaluate.generation import draw_key
+from maple.evaluate.planned import Lazy, RequestTable, TableWriter, Texts
+from maple.evaluate.planned_store import RequestStore, request_key
+from maple.evaluate.request_plan import RequestPlan
 from maple.evaluate.shots import add_shots, examples_split
 from maple.files import Files
 from maple.records import PromptRecord
-from maple.study import DecodingSettings, PromptSettings, content_id
+from maple.study import DecodingSettings, PromptSettings
+
+T = TypeVar("T")
+
+_ENCODED_AT_ONCE = 256
+"""Requests whose texts go to the tokenizer together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTask:
-    """A task in one language, ready for any model with the same tokenizer."""
+    """A task in one language, ready for any model with the same tokenizer.
+
+    What belongs to a sample is made when it is asked for, from columns that all processes of this
+    machine share: a task that is not being scored takes no memory.
+    """
 
     name: str
     task: Task
@@ -32,21 +46,79 @@ class PreparedTask:
     prompt: PromptSettings
     decoding: DecodingSettings
     limit: int | None
-    samples: tuple[Sample, ...]
-    requests: tuple[Request, ...]
-    encoded: tuple[EncodedRequest, ...]
-    prompts: tuple[PromptRecord, ...]
-    batches: tuple[tuple[int, ...], ...]
-    """Indices of samples per forward pass."""
-    alone: tuple[tuple[EncodedOption, ...], ...]
-    """Every option that PMI asks for without its context, once, per forward pass."""
     available: int | None
     """Items in the split as upstream declares, where it does."""
+    plan: RequestPlan
+    max_tokens: int
+    """Tokens of one forward pass."""
+    max_requests: int | None = None
+    """Requests of one forward pass at most."""
+    engine: str | None = None
+    """As ``EvalSpec`` names it; None: the reference engine."""
 
     @property
     def prompts_id(self) -> str:
         """Content hash of everything a model is shown."""
-        return content_id({"prompts": [p.prompt_hash for p in self.prompts]})
+        return str(self.plan.meta["prompts"])
+
+    @property
+    def generates(self) -> bool:
+        """Whether answers are written; else options are ranked."""
+        return bool(self.plan.meta["generates"])
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        """The samples' names."""
+        return self.plan.table().sample_ids
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """The items of the split, up to the limit, in upstream order."""
+        return self._lazy(lambda index: self.plan.table().sample(index))
+
+    @property
+    def requests(self) -> Sequence[Request]:
+        """The samples as they are worded."""
+        return self._lazy(lambda index: self.plan.table().request(index))
+
+    @property
+    def prompts(self) -> Sequence[PromptRecord]:
+        """What a model is shown, a record per sample."""
+        return self._lazy(lambda index: self.plan.table().prompt(index))
+
+    @property
+    def encoded(self) -> Sequence[EncodedRequest]:
+        """The requests as an engine takes them."""
+        return self._lazy(self._encoded)
+
+    @property
+    def batches(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of samples per forward pass."""
+        return self.plan.table().batches
+
+    @property
+    def alone(self) -> tuple[tuple[EncodedOption, ...], ...]:
+        """Every option that PMI asks for without its context, once, per forward pass."""
+        table = self.plan.table()
+        options = [table.option_alone(number) for number in range(table.n_alone)]
+        widths = [len(option.ids) for option in options]
+        batches = token_budget_batches(widths, [1] * len(options), max_tokens=self.max_tokens)
+        return tuple(tuple(options[i] for i in batch) for batch in batches)
+
+    def prompt_hash(self, index: int) -> str:
+        """The hash that names what a model is shown for the sample at a place."""
+        return self.plan.table().prompt_hash(index)
+
+    def _encoded(self, index: int) -> EncodedRequest:
+        table = self.plan.table()
+        encoded = table.encoded(index)
+        if encoded.options or not self.decoding.is_drawn:
+            return encoded
+        key = draw_key(self.name, self.language, table.sample_ids[index])
+        return replace(encoded, sampling=self.decoding, draw_key=key)
+
+    def _lazy(self, make: Callable[[int], T]) -> Lazy[T]:
+        return Lazy(int(self.plan.meta["samples"]), make)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +130,7 @@ class TaskRequest:
     split: str | None = None
     limit: int | None = None
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
+    engine: str | None = None
 
 
 def prepare_task(
@@ -67,6 +140,7 @@ def prepare_task(
     *,
     max_tokens: int,
     max_requests: int | None = None,
+    store: RequestStore | None = None,
 ) -> PreparedTask:
     """Reads, words, encodes and batches one task in one language.
 
@@ -76,42 +150,122 @@ def prepare_task(
         encoder: the tokenizer, template and length limit.
         max_tokens: padded tokens of one forward pass.
         max_requests: requests of one forward pass at most.
+        store: keeps what is encoded for later; None: it is held in memory.
 
     Raises:
         DataError: a broken file, or one without samples.
+        SourceError: a file that cannot be had.
+    """
+    prepared = describe_task(
+        wanted, files, encoder, max_tokens=max_tokens, max_requests=max_requests, store=store
+    )
+    prepared.plan.ready(wait=True)
+    return prepared
+
+
+def describe_task(
+    wanted: TaskRequest,
+    files: Files,
+    encoder: Encoder,
+    *,
+    max_tokens: int,
+    max_requests: int | None = None,
+    store: RequestStore | None = None,
+) -> PreparedTask:
+    """As ``prepare_task``, with nothing read but the files' identity: ``plan`` is not ready yet.
+
+    Raises:
         SourceError: a file that cannot be had.
     """
     task = load_task(wanted.task)
     split = wanted.split or task.info.split
     prompt = heeded(task, encoder.prompt)
     paths = read_paths(task, files, wanted.language, split, prompt)
-    samples = tuple(islice(task.samples(files, wanted.language, split), wanted.limit))
-    if not samples:
-        raise DataError(f"{paths[0]}: {wanted.task} has no sample in {wanted.language}, {split}.")
-    requests = word_requests(task, samples, files, wanted.language, split, prompt)
-    encoded = tuple(_encode(encoder, r, wanted.decoding) for r in requests)
-    batches = token_budget_batches(
-        [e.width for e in encoded],
-        [max(1, len(e.rows)) for e in encoded],
-        max_tokens=max_tokens,
-        max_requests=max_requests,
-    )
+    data = files.fingerprint(paths)
+
+    def make() -> RequestTable:
+        return _plan_requests(
+            task,
+            wanted,
+            files,
+            encoder,
+            split=split,
+            prompt=prompt,
+            max_tokens=max_tokens,
+            max_requests=max_requests,
+        )
+
+    key = None
+    if store is not None:
+        content = _identity(wanted, split, prompt, data)
+        content |= {"max_tokens": max_tokens, "max_requests": max_requests}
+        key = request_key(task, content, encoder)
     return PreparedTask(
         name=wanted.task,
         task=task,
         language=wanted.language,
         split=split,
-        data=files.fingerprint(paths),
+        data=data,
         prompt=prompt,
         decoding=wanted.decoding,
         limit=wanted.limit,
-        samples=samples,
-        requests=requests,
-        encoded=encoded,
-        prompts=tuple(prompt_records(samples, requests, encoder)),
-        batches=tuple(tuple(b) for b in batches),
-        alone=_alone(encoded, max_tokens),
         available=task.info.declared(split, wanted.language),
+        engine=wanted.engine,
+        plan=RequestPlan(make, store, key),
+        max_tokens=max_tokens,
+        max_requests=max_requests,
+    )
+
+
+def _identity(wanted: TaskRequest, split: str, prompt: PromptSettings, data: str) -> dict[str, Any]:
+    return {
+        "task": wanted.task,
+        "language": wanted.language,
+        "split": split,
+        "limit": wanted.limit,
+        "max_new_tokens": wanted.decoding.max_new_tokens,
+        "prompt": prompt.model_dump(mode="json"),
+        "data": data,
+    }
+
+
+def _plan_requests(
+    task: Task,
+    wanted: TaskRequest,
+    files: Files,
+    encoder: Encoder,
+    *,
+    split: str,
+    prompt: PromptSettings,
+    max_tokens: int,
+    max_requests: int | None,
+) -> RequestTable:
+    samples = tuple(islice(task.samples(files, wanted.language, split), wanted.limit))
+    if not samples:
+        path = task.paths(files, wanted.language, split)[0]
+        raise DataError(f"{path}: {wanted.task} has no sample in {wanted.language}, {split}.")
+    requests = word_requests(task, samples, files, wanted.language, split, prompt)
+    encoded: list[EncodedRequest] = []
+    for start in range(0, len(requests), _ENCODED_AT_ONCE):
+        part = requests[start : start + _ENCODED_AT_ONCE]
+        encoded += encoder.encode(part, wanted.decoding.max_new_tokens)
+    writer = TableWriter()
+    for each in encoded:
+        writer.add(each)
+    batches = _batches(encoded, max_tokens=max_tokens, max_requests=max_requests)
+    records = prompt_records(samples, requests, encoder)
+    texts = [Texts(*each) for each in zip(samples, requests, records, strict=True)]
+    return writer.finish(texts, batches)
+
+
+def _batches(
+    encoded: Sequence[EncodedRequest], *, max_tokens: int, max_requests: int | None
+) -> list[list[int]]:
+    if encoded[0].options:
+        return ranking_batches(encoded, max_tokens=max_tokens, max_requests=max_requests)
+    widths = [each.width for each in encoded]
+    return token_budget_batches(
+        widths, [1] * len(widths), max_tokens=max_tokens, max_requests=max_requests
     )
 
 
@@ -166,22 +320,6 @@ def word_requests(
             is_scored=source == split,
         )
     return tuple(requests)
-
-
-def _alone(
-    encoded: Iterable[EncodedRequest], max_tokens: int
-) -> tuple[tuple[EncodedOption, ...], ...]:
-    options = list(dict.fromkeys(option for e in encoded for option in e.unconditional))
-    batches = token_budget_batches(
-        [len(option.ids) for option in options], [1] * len(options), max_tokens=max_tokens
-    )
-    return tuple(tuple(options[i] for i in batch) for batch in batches)
-
-
-def _encode(encoder: Encoder, request: Request, decoding: DecodingSettings) -> EncodedRequest:
-    if isinstance(request, RankingRequest):
-        return encoder.ranking(request)
-    return encoder.generation(request, decoding.max_new_tokens)
 
 
 def prompt_records(

@@ -1,9 +1,14 @@
-"""A prepared task through an engine: batch by batch, each batch finished as sample rows."""
+"""A prepared task through an engine; what is finished comes back as sample rows.
+
+Rankings go batch by batch. Prompts to continue go to the engine all at once, and their answers come
+back as they finish.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 from maple.catalog.contracts import (
     GenerationRequest,
@@ -14,41 +19,47 @@ from maple.catalog.contracts import (
 )
 from maple.evaluate.checks import check_output
 from maple.evaluate.encode import EncodedOption, EncodedRequest
-from maple.evaluate.engine import Engine
+from maple.evaluate.generation import Limits
 from maple.evaluate.prepare import PreparedTask
+from maple.evaluate.protocol import ScoringEngine
 from maple.records import SampleRecord
 
 
 def score_batches(
-    engine: Engine,
+    engine: ScoringEngine,
     prepared: PreparedTask,
     *,
     eval_id: str,
     run_id: str,
     stored: Container[str] = frozenset(),
 ) -> Iterator[list[SampleRecord]]:
-    """Yields the rows of each batch as it is finished, leaving out what is stored.
+    """Yields rows as they are finished, leaving out what is stored.
 
-    A batch none of whose samples is missing is not run. One with some missing is run on those
-    alone; since the batches do not depend on what is stored, that happens only after a change
+    A batch of rankings none of whose samples is missing is not run. One with some missing is run on
+    those alone; since the batches do not depend on what is stored, that happens only after a change
     of ``limit``, and a plain resume repeats an uninterrupted run's batches exactly.
     """
+    if prepared.generates:
+        missing = [i for i, name in enumerate(prepared.sample_ids) if name not in stored]
+        for index, response in _generated(engine, prepared, missing):
+            yield [_record(prepared, index, response, eval_id, run_id)]
+        return
     alone: dict[EncodedOption, float] | None = None
     for batch in prepared.batches:
-        wanted = [i for i in batch if prepared.samples[i].id not in stored]
+        wanted = [i for i in batch if prepared.sample_ids[i] not in stored]
         if not wanted:
             continue
         if alone is None:
             alone = _score_alone(engine, prepared)
         encoded = [prepared.encoded[i] for i in wanted]
-        responses = _answer(engine, encoded, alone)
+        responses = _ranked(engine, encoded, alone)
         yield [
             _record(prepared, index, response, eval_id, run_id)
             for index, response in zip(wanted, responses, strict=True)
         ]
 
 
-def _score_alone(engine: Engine, prepared: PreparedTask) -> dict[EncodedOption, float]:
+def _score_alone(engine: ScoringEngine, prepared: PreparedTask) -> dict[EncodedOption, float]:
     """Log-likelihood of each option without its context: few, since labels and letters repeat."""
     found: dict[EncodedOption, float] = {}
     for batch in prepared.alone:
@@ -58,15 +69,42 @@ def _score_alone(engine: Engine, prepared: PreparedTask) -> dict[EncodedOption, 
     return found
 
 
-def _answer(
-    engine: Engine, encoded: list[EncodedRequest], alone: Mapping[EncodedOption, float]
+def _ranked(
+    engine: ScoringEngine, encoded: list[EncodedRequest], alone: Mapping[EncodedOption, float]
 ) -> Sequence[Response]:
-    if not encoded[0].options:
-        return engine.generate(encoded)
     return [
         replace(response, unconditional=tuple(alone[o] for o in request.unconditional))
         for request, response in zip(encoded, engine.loglikelihoods(encoded), strict=True)
     ]
+
+
+@runtime_checkable
+class _Streams(Protocol):
+    """An engine that takes all prompts at once and answers each as it is finished."""
+
+    def generate_stream(
+        self,
+        requests: Sequence[EncodedRequest],
+        *,
+        limits: Limits | None = None,
+        wanted: Collection[int] | None = None,
+    ) -> Iterator[tuple[int, GenerationResponse]]: ...
+
+
+def _generated(
+    engine: ScoringEngine, prepared: PreparedTask, wanted: Sequence[int]
+) -> Iterator[tuple[int, GenerationResponse]]:
+    """Answers of those samples, by index, as they finish."""
+    if isinstance(engine, _Streams):
+        limits = Limits(max_tokens=prepared.max_tokens, max_requests=prepared.max_requests)
+        # Some prompts are read together: which, must not depend on what is stored.
+        yield from engine.generate_stream(list(prepared.encoded), limits=limits, wanted=wanted)
+        return
+    missing = set(wanted)
+    for batch in prepared.batches:
+        left = [i for i in batch if i in missing]
+        if left:
+            yield from zip(left, engine.generate([prepared.encoded[i] for i in left]), strict=True)
 
 
 def _record(
@@ -80,7 +118,7 @@ def _record(
         task=prepared.name,
         language=prepared.language,
         sample_id=sample.id,
-        prompt_hash=prepared.prompts[index].prompt_hash,
+        prompt_hash=prepared.prompt_hash(index),
         gold=sample.gold,
         prediction=score.prediction,
         score=score.value,

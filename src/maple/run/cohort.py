@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from maple.base import LoadedBase, describe_machine, load_base, select_device
 from maple.errors import StoreError
-from maple.evaluate import PreparedTask, prepare_task
+from maple.evaluate import PreparedTask
 from maple.evaluate.encode import Encoder
-from maple.evaluate.prepare import TaskRequest
+from maple.evaluate.planned_store import RequestStore
+from maple.evaluate.prepare import TaskRequest, describe_task
 from maple.files import Files
 from maple.plan import Cohort, Plan, Resolver
 from maple.run.cell import run_cell
 from maple.run.context import CohortContext
+from maple.run.engines import OptionalEngine
+from maple.run.optional import open_engine
 from maple.run.progress import Progress
 from maple.run.scoring import Expected, expected_evaluations, is_complete
+from maple.run.shared_scoring import share_scoring, subjects_of
 from maple.run.stacked import train_stacks
 from maple.store.write import StoreWriter
 from maple.study import ModelRef, RunSpec
@@ -53,6 +57,7 @@ class StudyJob:
                 split=evaluate.split,
                 limit=self.limit,
                 decoding=evaluate.decoding,
+                engine=evaluate.engine.identity,
             )
             for e in self.plan.evaluations
         ]
@@ -125,6 +130,28 @@ class Workplace:
         except Exception as error:
             self._progress.say(f"  shared passes broke off, runs go on in turn: {error}")
 
+    def share(self, cohort: Cohort) -> None:
+        """Scores in shared passes what is trained and gains by it; ``do`` scores the rest.
+
+        Raises:
+            StoreError: nothing can be stored.
+        """
+        runs = [c.run for c in cohort.cells]
+        ready = [r for r in runs if self._store.is_run_done(r.id) or not r.is_trained]
+        if len(ready) < 2:
+            return
+        self._enter(cohort)
+        if self._context is None:
+            return
+        for run in ready:
+            self._store.begin_run(run, self._environment)
+        try:
+            share_scoring(subjects_of(ready, self._store), self._context)
+        except StoreError:
+            raise
+        except Exception as error:
+            self._progress.say(f"  shared passes broke off, runs go on in turn: {error}")
+
     def _enter(self, cohort: Cohort) -> None:
         first = cohort.cells[0].run
         place = (first.model, first.quantization)
@@ -135,6 +162,8 @@ class Workplace:
         prepared = before.prepared if before and model == first.model else ()
         tokens = before.tokens if before and model == first.model else {}
         pools = before.pools if before else {}
+        if before and before.engine:
+            before.engine.close()
         # Two bases at once may not fit; peft's cycles hold the last one until they are collected.
         del before
         gc.collect()
@@ -152,6 +181,7 @@ class Workplace:
             prepared=prepared or self._prepare(base),
             pools=pools,
             tokens=tokens,
+            engine=self._open_engine(cohort),
         )
         for cell in cohort.cells:
             # All data is read before anything is trained: a broken line ends the study here.
@@ -160,10 +190,20 @@ class Workplace:
         self._context = context
         self._environment = self._environment or describe_machine(base.device)
 
+    def _open_engine(self, cohort: Cohort) -> OptionalEngine | None:
+        runs = [cell.run for cell in cohort.cells]
+        return open_engine(
+            self._job.plan.study.evaluate.engine,
+            runs[0].model,
+            self._job.files,
+            quantization=runs[0].quantization,
+            max_rank=max(int(run.method.parameters.get("rank") or 0) for run in runs),
+        )
+
     def _prepare(self, base: LoadedBase) -> list[PreparedTask]:
         prompt = self._job.plan.prompt()
         encoder = Encoder(base.tokenizer, base.family, prompt, max_length=base.max_length)
-        return prepare_tasks(self._job.wanted, self._job.files, encoder)
+        return prepare_tasks(self._job.wanted, self._job.files, encoder, progress=self._progress)
 
 
 def load_model(
@@ -182,15 +222,53 @@ def load_model(
 
 
 def prepare_tasks(
-    wanted: Sequence[TaskRequest], files: Files, encoder: Encoder, max_requests: int | None = None
+    wanted: Sequence[TaskRequest],
+    files: Files,
+    encoder: Encoder,
+    max_requests: int | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> list[PreparedTask]:
-    """Words, encodes and batches every task and language once, for all runs of a cohort."""
-    return [
-        prepare_task(
-            request, files, encoder, max_tokens=EVALUATION_TOKENS, max_requests=max_requests
+    """Words, encodes and batches every task and language once, for all runs of all processes.
+
+    Args:
+        wanted: tasks and languages.
+        files: where the benchmarks' bytes come from.
+        encoder: the tokenizer, template and length limit.
+        max_requests: requests of one forward pass at most.
+        progress: shows how many are ready; it takes minutes the first time.
+
+    Raises:
+        DataError: a broken file, or one without samples.
+        SourceError: a file that cannot be had.
+    """
+    store = RequestStore()
+    found = [
+        describe_task(
+            request,
+            files,
+            encoder,
+            max_tokens=EVALUATION_TOKENS,
+            max_requests=max_requests,
+            store=store,
         )
         for request in wanted
     ]
+    # What another worker is making comes last: workers that start together share the work.
+    late = found
+    if progress:
+        progress.begin("requests", len(found), "")
+    for wait in (False, True):
+        waiting, late = late, []
+        for prepared in waiting:
+            is_ready = prepared.plan.ready(wait=wait)
+            late += [] if is_ready else [prepared]
+            if progress:
+                progress.advance(int(is_ready))
+    if progress:
+        progress.end(quiet=True)
+    store.tidy()
+    return found
 
 
 def attempt(

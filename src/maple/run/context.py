@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from maple.base import LoadedBase
 from maple.data import ExamplePool, StepSchedule, load_pools
 from maple.data.schedule import TokenCache
-from maple.evaluate import PreparedTask, probe_logits
+from maple.evaluate import Engine, PreparedTask, probe_logits
 from maple.evaluate.probe import largest_difference
 from maple.files import Files
 from maple.run.progress import Progress
@@ -18,6 +19,21 @@ from maple.study import Mixture, TrainingSettings, content_id
 
 if TYPE_CHECKING:
     import torch
+
+
+class ScoresRuns(Protocol):
+    """An optional engine as a cohort uses it: ``maple.run.engines``."""
+
+    directories: dict[str, Path]
+    """Adapters by run id, where they do not lie in the store."""
+
+    def score_run(
+        self, reference: Engine, run_id: str, adapter: str, context: CohortContext
+    ) -> None:
+        """Scores a run on the context's tasks, as far as the audit admits it."""
+
+    def close(self) -> None:
+        """Gives back what it holds."""
 
 
 @dataclass
@@ -29,6 +45,8 @@ class CohortContext:
     store: StoreWriter
     progress: Progress
     prepared: Sequence[PreparedTask] = ()
+    engine: ScoresRuns | None = None
+    """What scores instead of the reference engine, where something does."""
     pools: dict[str, list[ExamplePool]] = field(default_factory=dict)
     tokens: TokenCache = field(default_factory=dict)
     _untouched: tuple[list[torch.Tensor], float] | None = None

@@ -11,7 +11,7 @@ from typing import Any
 from maple.base import LoadedBase, describe_machine
 from maple.catalog import load_method, load_quantizer
 from maple.catalog.contracts import Method
-from maple.errors import SourceError
+from maple.errors import SourceError, StoreError, UsageError
 from maple.evaluate.encode import Encoder
 from maple.evaluate.prepare import TaskRequest
 from maple.files import Files
@@ -20,10 +20,19 @@ from maple.run.adapters import check_match, detach, load_alive, read_card, refus
 from maple.run.cohort import attempt, load_model, prepare_tasks
 from maple.run.context import CohortContext
 from maple.run.local import StudyOutcome
+from maple.run.optional import chat_conflict, open_engine
 from maple.run.progress import Progress
-from maple.run.scoring import score_model
+from maple.run.scoring import is_scored, score_model
+from maple.run.shared_scoring import Subject, share_scoring
 from maple.store.write import StoreWriter, open_for_writing, sha256_of_directory
-from maple.study import MethodRef, ModelRef, PromptSettings, RunSpec
+from maple.study import (
+    DecodingSettings,
+    EngineSettings,
+    MethodRef,
+    ModelRef,
+    PromptSettings,
+    RunSpec,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +45,16 @@ class EvaluationRequest:
     """None: what the adapters were trained on, else the checkpoint's own precision."""
     evaluations: tuple[Evaluation, ...] = ()
     prompt: PromptSettings = field(default_factory=PromptSettings)
+    decoding: DecodingSettings = field(default_factory=DecodingSettings)
     split: str | None = None
     limit: int | None = None
     batch_size: int | None = None
     allow_mismatch: bool = False
+    share_passes: bool | None = None
+    """Whether low-rank adapters rank in shared passes; None: where it gains and changes nothing."""
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    tokenizer: str | None = None
+    """Of a model that only an endpoint has: directory or Hub repository; None: it takes text."""
 
 
 def evaluate_models(
@@ -50,7 +65,9 @@ def evaluate_models(
     Raises:
         MismatchError: an adapter of another base or other bits, unless allowed.
         SourceError: a directory that is no adapter; a model that cannot be had.
+        UsageError: an engine that cannot serve what is asked.
     """
+    check_engine(request)
     cards = [(path, read_card(path)) for path in request.adapters]
     model = resolve_model(ModelRef(name=request.model), files)
     quantization = chosen_quantization(request, [card for _, card in cards], model, files)
@@ -65,10 +82,15 @@ def evaluate_models(
     if not runs:
         runs = [RunSpec(model=model, method=MethodRef(name="none"), quantization=quantization)]
     with open_for_writing(out) as store, progress:
-        store.write_study(_content(request, runs))
+        store.write_study(study_content(request, runs, load_quantizer(quantization).bits))
         base = load_model(model, quantization, files)
         context = _context(request, base, files, store, progress)
+        ranks = [int(run.method.parameters.get("rank") or 0) for run in runs]
+        context.engine = open_engine(
+            request.engine, model, files, quantization=quantization, max_rank=max(ranks)
+        )
         environment = describe_machine(base.device)
+        _share(request, runs, cards, context, environment)
         tried = []
         for index, run in enumerate(runs):
             progress.say(run.label)
@@ -95,12 +117,40 @@ def _score(
         context.store.finish_run(run.id, None, [])
         return
     path, card = subject
-    model = load_alive(adapter_method(card), path, str(path), context)
-    try:
-        score_model(model, run.id, sha256_of_directory(path), context)
-    finally:
-        detach(model, context.base)
+    if context.engine is not None:
+        context.engine.directories[run.id] = path
+    adapter = sha256_of_directory(path)
+    if context.engine is not None or not is_scored(run.id, adapter, context):
+        model = load_alive(adapter_method(card), path, str(path), context)
+        try:
+            score_model(model, run.id, adapter, context)
+        finally:
+            detach(model, context.base)
     context.store.finish_run(run.id, None, [])
+
+
+def _share(
+    request: EvaluationRequest,
+    runs: Sequence[RunSpec],
+    cards: Sequence[tuple[Path, dict[str, Any]]],
+    context: CohortContext,
+    environment: dict[str, Any],
+) -> None:
+    """Scores in shared passes what gains by it, or was asked to; a break leaves the rest."""
+    subjects = [
+        Subject(run.id, sha256_of_directory(path), str(path), adapter_method(card), path)
+        for run, (path, card) in zip(runs, cards, strict=False)
+    ]
+    if len(subjects) < 2:
+        return
+    for run in runs:
+        context.store.begin_run(run, environment)
+    try:
+        share_scoring(subjects, context, asked=request.share_passes)
+    except StoreError:
+        raise
+    except Exception as error:
+        context.progress.say(f"shared passes broke off, adapters go on in turn: {error}")
 
 
 def adapter_method(card: dict[str, Any]) -> Method:
@@ -160,15 +210,42 @@ def _context(
     progress: Progress,
 ) -> CohortContext:
     encoder = Encoder(base.tokenizer, base.family, request.prompt, max_length=base.max_length)
-    wanted = [
-        TaskRequest(task=e.task, language=e.language, split=request.split, limit=request.limit)
-        for e in request.evaluations
-    ]
-    prepared = prepare_tasks(wanted, files, encoder, request.batch_size)
+    wanted = [wanted_of(request, e.task, e.language) for e in request.evaluations]
+    prepared = prepare_tasks(wanted, files, encoder, request.batch_size, progress=progress)
     return CohortContext(base=base, files=files, store=store, progress=progress, prepared=prepared)
 
 
-def _content(request: EvaluationRequest, runs: Sequence[RunSpec]) -> dict[str, Any]:
+def wanted_of(request: EvaluationRequest, task: str, language: str) -> TaskRequest:
+    """One task and language of a request, as it is prepared."""
+    return TaskRequest(
+        task=task,
+        language=language,
+        split=request.split,
+        limit=request.limit,
+        decoding=request.decoding,
+        engine=request.engine.identity,
+    )
+
+
+def check_engine(request: EvaluationRequest) -> None:
+    """Refuses what an engine cannot be asked.
+
+    Raises:
+        UsageError: several adapters at one endpoint; a chat endpoint under another template.
+    """
+    if request.engine.name == "openai" and len(request.adapters) > 1:
+        raise UsageError(
+            "an endpoint serves each adapter under a name of its own: score one --adapter a call, "
+            "with its --engine-model."
+        )
+    if (conflict := chat_conflict(request.engine, request.prompt)) is not None:
+        raise UsageError(conflict)
+
+
+def study_content(
+    request: EvaluationRequest, runs: Sequence[RunSpec], bits: int | None
+) -> dict[str, Any]:
+    """What ``study.json`` keeps of a call; ``bits`` per weight, None where they are not known."""
     return {
         "name": "eval",
         "study": {"name": "eval", "models": [request.model]},
@@ -180,7 +257,7 @@ def _content(request: EvaluationRequest, runs: Sequence[RunSpec]) -> dict[str, A
                 "method": run.method.name,
                 "parameters": run.method.parameters,
                 "quantization": run.quantization,
-                "bits": load_quantizer(run.quantization).bits,
+                "bits": bits,
                 "mixture": None,
                 "seed": run.seed,
                 "stands_for": 1,

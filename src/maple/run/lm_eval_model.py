@@ -21,6 +21,7 @@ from maple.errors import UsageError
 from maple.evaluate import Engine
 from maple.evaluate.batches import token_budget_batches
 from maple.evaluate.encode import EncodedOption, EncodedRequest, Encoder
+from maple.evaluate.generation import Limits
 from maple.run.cohort import EVALUATION_TOKENS
 from maple.run.lm_eval_arguments import (
     MAX_NEW_TOKENS,
@@ -164,15 +165,18 @@ class MapleLM(TemplateLM):  # type: ignore[misc]
         Raises:
             UsageError: a request to draw at random, or to decode in another way.
         """
+        from tqdm import tqdm  # type: ignore[import-untyped]
+
         asked = [request.args for request in requests]
         encoded = [self._prompt(context, settings) for context, settings in asked]
         self._say_truncated(encoded)
         texts: dict[int, str] = {}
-        for batch in self._batches(encoded, disable_tqdm):
-            found = self.engine.generate([encoded[i] for i in batch])
-            for index, response in zip(batch, found, strict=True):
+        limits = Limits(max_tokens=EVALUATION_TOKENS, max_requests=self._max_requests)
+        with tqdm(total=len(encoded), disable=disable_tqdm, desc="maple") as bar:
+            for index, response in self.engine.generate_stream(encoded, limits=limits):
                 texts[index] = response.text
                 self.cache_hook.add_partial("generate_until", asked[index], response.text)
+                bar.update()
         return [texts[index] for index in range(len(asked))]
 
     def apply_chat_template(
@@ -264,7 +268,7 @@ class MapleLM(TemplateLM):  # type: ignore[misc]
                 yield index, (response.loglikelihoods[0], response.is_greedy[0])
 
     def _batches(self, encoded: Sequence[EncodedRequest], is_quiet: bool) -> Iterator[list[int]]:
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        from tqdm import tqdm
 
         batches = token_budget_batches(
             [request.width for request in encoded],

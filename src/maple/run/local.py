@@ -97,6 +97,7 @@ def _do_runs(
     for cohort in cohorts:
         progress.say(cohort.title)
         workplace.stack(cohort)
+        workplace.share(cohort)
         for number, cell in enumerate(cohort.cells, start=1):
             title = f"[{number}/{len(cohort.cells)}] {cell.run.label} ({cell.run.id})"
             failures.append(workplace.do(cell.run, cohort, title))

@@ -65,19 +65,27 @@ class Progress:
     def advance(self, count: int, note: str = "") -> None:
         """Counts finished units and shows rate and time left."""
         self._done += count
-        rate = self._rate()
-        name, total, unit = self._step
-        shown = f"{rate:,.1f} {unit}/s {note}".rstrip() if unit else note
         if self._rich and self._bar is not None:
-            self._rich.update(self._bar, completed=self._done, rate=shown)
+            self._rich.update(self._bar, completed=self._done, rate=self._shown_rate(note))
         elif time.monotonic() - self._said >= LINE_SECONDS:
             self._said = time.monotonic()
-            left = f"{(total - self._done) / rate:.0f} s left" if rate > 0 else ""
-            counted = f"{self._done}/{total} {unit}".rstrip()
-            self.say(f"  {name}: {', '.join(part for part in (counted, shown, left) if part)}")
+            self.say(f"  {self._step[0]}: {self.state(note)}")
 
-    def end(self, note: str = "") -> float:
-        """Ends the step, if one was begun; returns its seconds."""
+    def state(self, note: str = "") -> str:
+        """How far the step is, how fast, and how long it will still take."""
+        _, total, unit = self._step
+        rate = self._rate()
+        left = f"{_duration((total - self._done) / rate)} left" if rate > 0 else ""
+        counted = f"{self._done}/{total} {unit}".rstrip()
+        return ", ".join(part for part in (counted, self._shown_rate(note), left) if part)
+
+    def end(self, note: str = "", *, quiet: bool = False) -> float:
+        """Ends the step, if one was begun; returns its seconds.
+
+        Args:
+            note: what came of it.
+            quiet: whether to say nothing: the step is nobody's result.
+        """
         name, _, unit = self._step
         if not name:
             return 0.0  # resumed with nothing left to do
@@ -86,13 +94,25 @@ class Progress:
         if self._rich and self._bar is not None:
             self._rich.remove_task(self._bar)
             self._bar = None
-        count = self._done - self._first
-        counted = f"{count} {unit}".rstrip()
+        if quiet:
+            return seconds
+        counted = f"{self._done - self._first} {unit}".rstrip()
         self.say(f"  {name}: {counted} in {seconds:.1f} s{' · ' if note else ''}{note}")
         return seconds
 
+    def _shown_rate(self, note: str) -> str:
+        unit = self._step[2]
+        return f"{self._rate():,.1f} {unit}/s {note}".rstrip() if unit else note
+
     def _rate(self) -> float:
         return (self._done - self._first) / max(1e-9, time.monotonic() - self._began)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
 def _display(console: Console) -> RichProgress:

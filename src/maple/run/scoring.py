@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from maple.catalog import load_task, segment
 from maple.catalog.contracts import GenerationRequest
@@ -29,27 +29,34 @@ PART_SECONDS = 2.0
 def score_model(model: nn.Module, run_id: str, adapter: str, context: CohortContext) -> None:
     """Scores a model on every prepared task that is not answered yet."""
     engine = Engine(model, context.base)
+    if context.engine is not None:
+        context.engine.score_run(engine, run_id, adapter, context)
+        return
     for prepared in context.prepared:
         spec = evaluation_spec(prepared, run_id, adapter)
         if context.store.has_all(spec.id, len(prepared.samples)):
             continue
-        info = prepared.task.info
-        extra = {
-            "prompts": prepared.prompts_id,
-            "chance_level": info.chance_level,
-            "headline": info.headline,
-            "is_judged": info.is_judged,
-            "available": prepared.available,
-            **_tools(prepared),
-        }
         context.store.write_prompts(prepared.prompts_id, prepared.prompts)
-        stored = context.store.begin_evaluation(spec, extra)
+        stored = context.store.begin_evaluation(spec, evaluation_facts(prepared))
         _score_task(engine, prepared, spec, stored, context)
+
+
+def evaluation_facts(prepared: PreparedTask) -> dict[str, Any]:
+    """What is stored of an evaluation beside its identity."""
+    info = prepared.task.info
+    return {
+        "prompts": prepared.prompts_id,
+        "chance_level": info.chance_level,
+        "headline": info.headline,
+        "is_judged": info.is_judged,
+        "available": prepared.available,
+        **_tools(prepared),
+    }
 
 
 def _tools(prepared: PreparedTask) -> dict[str, str]:
     """What cuts and identifies generated text, with versions: scores and checks depend on them."""
-    if prepared.encoded[0].options:
+    if not prepared.generates:
         return {}
     language = prepared.samples[0].fields.get("language", prepared.language)
     return {"segmenter": segment.describe(language), "identifier": checks.describe()}
@@ -93,6 +100,7 @@ def expected_evaluations(
             split=split,
             prompt=asked,
             decoding=request.decoding if _generates(request, asked, files) else ranked,
+            engine=request.engine,
         )
         found.append(Expected(evaluation=spec, limit=request.limit))
     return found
@@ -125,7 +133,8 @@ def evaluation_spec(prepared: PreparedTask, run_id: str, adapter: str) -> EvalSp
         split=prepared.split,
         prompt=prepared.prompt,
         # Decoding settings do not touch a ranking, so they are no part of its identity.
-        decoding=DecodingSettings() if prepared.encoded[0].options else prepared.decoding,
+        decoding=prepared.decoding if prepared.generates else DecodingSettings(),
+        engine=prepared.engine,
     )
 
 
@@ -137,7 +146,7 @@ def _score_task(
     context: CohortContext,
 ) -> None:
     total = len(prepared.samples)
-    done = len(stored & {s.id for s in prepared.samples})
+    done = len(stored & set(prepared.sample_ids))
     context.progress.begin(f"{prepared.name} {prepared.language}", total, "samples", done=done)
     waiting: list[SampleRecord] = []
     value = 0.0

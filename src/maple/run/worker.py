@@ -92,8 +92,7 @@ class WorkerProgress(Progress):
         self._done += count
         if time.monotonic() - self._said >= _DOING_SECONDS:
             self._said = time.monotonic()
-            name, total, _ = self._step
-            self._send(Doing(f"{name} {self._done}/{total}"))
+            self._send(Doing(f"{self._step[0]} {self.state()}"))
 
 
 def main(descriptor: int) -> None:

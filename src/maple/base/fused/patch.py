@@ -19,6 +19,7 @@ from torch import nn
 from maple.base.fused.attention import Layout, find_layout, packed_attention
 from maple.base.fused.elementwise import gated, rms_norm, rotate
 from maple.base.fused.low_rank import AdaptedLinear, Rows, Updates
+from maple.base.fused.tree import TreeLayout, tree_attention
 
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """Largest relative difference, in norm, that a probe forgives: rounding, not another formula."""
@@ -29,7 +30,7 @@ class Fusion:
     """A model's fused parts. ``rows`` and ``layout`` are set before each forward pass."""
 
     rows: Rows
-    layout: Layout | None = None
+    layout: Layout | TreeLayout | None = None
     """Where the examples of the coming pass lie; None: attention runs as the model wrote it."""
     counts: dict[str, int] = field(default_factory=dict)
     """How many modules of each kind are fused."""
@@ -156,7 +157,10 @@ _BEYOND = ("attn_logit_softcapping", "logit_cap", "sinks")
 
 
 def _attend(
-    own: Any, hidden: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor], layout: Layout
+    own: Any,
+    hidden: torch.Tensor,
+    turns: tuple[torch.Tensor, torch.Tensor],
+    layout: Layout | TreeLayout,
 ) -> torch.Tensor:
     shape = (hidden.shape[:-1].numel(), -1, own.head_dim)
     query, key, value = (
@@ -166,7 +170,10 @@ def _attend(
         query, key = own.q_norm(query), own.k_norm(key)
     cos, sin = (t.expand(*hidden.shape[:-1], -1).reshape(shape[0], -1) for t in turns)
     query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-    done = packed_attention(query, key, value, layout, scale=own.scaling)
+    if isinstance(layout, TreeLayout):
+        done = tree_attention(query, key, value, layout, scale=own.scaling)
+    else:
+        done = packed_attention(query, key, value, layout, scale=own.scaling)
     answered: torch.Tensor = own.o_proj(done.reshape(*hidden.shape[:-1], -1))
     return answered
 

@@ -1,0 +1,313 @@
+"""Scoring side by side with lm-evaluation-harness: ``make bench-evaluate``.
+
+    base, adapters, rows made once --> batch sizes of the harness tried --> interleaved pairs
+                                   --> cost growth  --> share of the product peak  --> invariance
+
+Prints a table and, as its last line, one line of JSON with every ratio, the tokens and every
+setting tried. ``docs/benchmarks.md`` says what is compared and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # so that it runs by its path too
+
+from benchmarks.evaluation.contestants import Place, Question  # noqa: E402
+from benchmarks.evaluation.cost import ADAPTERS, CostGrowth  # noqa: E402
+from benchmarks.evaluation.floor import Counter  # noqa: E402
+from benchmarks.evaluation.harness_tasks import write_tasks  # noqa: E402
+from benchmarks.evaluation.invariance import Invariance  # noqa: E402
+from benchmarks.evaluation.items import (  # noqa: E402
+    SENTENCES,
+    Item,
+    documents,
+    link_release,
+    write_documents,
+)
+from benchmarks.evaluation.models import ending_base, make_adapters  # noqa: E402
+from benchmarks.evaluation.pairs import Cell, run_pairs, try_batch_sizes  # noqa: E402
+from benchmarks.evaluation.share import ranking_share  # noqa: E402
+from benchmarks.evaluation.show import TARGETS, floor_seconds, table, verdicts  # noqa: E402
+from benchmarks.training.bases import ARCHITECTURES, make_base  # noqa: E402
+from benchmarks.training.processes import contestant_environment  # noqa: E402
+from benchmarks.training.share import product_peak  # noqa: E402
+from benchmarks.training.show import machine  # noqa: E402
+
+PARTS = ("mix", "apart", "cost", "share", "invariance")
+BASE, WIDE, WIDE_RANK = "42M", "wide", 16
+SAMPLES = {"mix": 6, "sentences": 12, "letters": 24, "xnli": 48, "xcopa": 72, "generation": 3}
+"""Of a task and language: the harness then takes some 10 to 40 s for them, and 12 s before."""
+QUESTIONS = 3
+"""Of a language of XQuAD and MLQA: some answers of random weights have all 256 tokens."""
+BATCH_SIZES = ("4", "8", "16", "32", "auto")
+SHORTLIST = 3
+"""Batch sizes tried again at the second precision: the fastest at the first."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    asked = parse(arguments)
+    bench = Bench(asked)
+    say(bench.expectation())
+    began = time.monotonic()
+    result = bench.run()
+    result["seconds"] = round(time.monotonic() - began)
+    result["targets_met"] = verdicts(result)
+    for line in table(bench.cells, bench.peak) if bench.cells else []:
+        print(line)
+    for name, is_met in result["targets_met"].items():
+        print(f"{'met    ' if is_met else 'NOT met'}  {name}")
+    if asked.save:
+        save(result, asked.save)
+    print(json.dumps(compact(result)))
+    unequal = {cell.title: cell.differences for cell in bench.cells if cell.differences}
+    for name, found in result["invariance"].items():
+        if found["differences"]:
+            unequal[name] = found["differences"]
+    for title, differences in unequal.items():
+        say(f"{title}: the scores are not the same: {'; '.join(differences)}")
+    return 1 if unequal else 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench-evaluate")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--ranks", default="8,16,32,64,128")
+    parser.add_argument("--bits", default="fp32,bf16", help="of the mix")
+    parser.add_argument("--apart-bits", default="fp32", help="of its parts apart")
+    parser.add_argument("--parts", default=",".join(PARTS), help="of: " + ", ".join(PARTS))
+    parser.add_argument("--questions", default=",".join(q for q in TARGETS if q != "mix"))
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--samples", type=int, help=f"of a task and language; default {SAMPLES}")
+    parser.add_argument("--questions-per-language", type=int, default=QUESTIONS)
+    parser.add_argument("--languages", type=int, default=4, help="of a task, at most")
+    parser.add_argument(
+        "--apart-calls", type=int, default=2, help="lm_eval calls of a pair of the parts apart"
+    )
+    parser.add_argument("--batch-sizes", default=",".join(BATCH_SIZES), help="of lm-eval, to try")
+    parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of all; default: unset")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: one pair, two ranks")
+    parser.add_argument("--save", metavar="NAME", help="keep it as benchmarks/results/NAME.json")
+    asked = parser.parse_args(arguments)
+    if asked.quick:
+        asked.ranks, asked.bits, asked.parts = "8,64", "fp32", "mix"
+        asked.pairs, asked.languages, asked.batch_sizes = 1, 2, "8"
+        asked.samples, asked.questions_per_language = asked.samples or 2, 2
+    return asked
+
+
+class Bench:
+    """The whole comparison, as asked for."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self.asked = asked
+        self.parts = asked.parts.split(",")
+        self.ranks = [int(rank) for rank in asked.ranks.split(",")]
+        self.questions = asked.questions.split(",")
+        self.cells: list[Cell] = []
+        self.peak = 0.0
+        self.shortlist: tuple[str, ...] = ()
+        unknown = sorted({*self.parts} - {*PARTS} | {*self.questions} - {*TARGETS})
+        if unknown:
+            raise SystemExit(f"unknown: {unknown}. Parts: {PARTS}; questions: {tuple(TARGETS)}")
+        if not asked.data.is_dir():
+            raise SystemExit("no release files there: name their directory with --data")
+        self.asked.work = asked.work.resolve()
+
+    def expectation(self) -> str:
+        """How long it will take, roughly."""
+        if self.asked.quick:
+            return "quick: about 3 minutes on two idle cores"
+        n_bits, n_apart = (len(b.split(",")) for b in (self.asked.bits, self.asked.apart_bits))
+        pairs = self.asked.pairs
+        minutes = {
+            "mix": n_bits * (3 + 4 * pairs),
+            "apart": n_apart * len(self.questions) * (1 + 0.7 * pairs),
+            "cost": 4, "share": 2, "invariance": 4,
+        }  # fmt: skip
+        total = sum(minutes[part] for part in self.parts)
+        return f"expected: about {total:.0f} minutes on two idle cores"
+
+    def run(self) -> dict[str, Any]:
+        """Every part, as JSON values."""
+        env = contestant_environment(self.asked.work, device="cpu", threads=self.asked.threads)
+        self.peak = product_peak(env, "cpu")
+        say(f"bfloat16 product peak: {self.peak / 1e12:.3f} TFLOP/s")
+        say(f"items: {', '.join(f'{item.kind} {item.language}' for item in self.items)}")
+        if "mix" in self.parts:
+            for bits in self.asked.bits.split(","):
+                self.cells.append(self.pairs("mix", bits, calls=len(self.ranks)))
+        if "apart" in self.parts:
+            for bits in self.asked.apart_bits.split(","):
+                calls = min(self.asked.apart_calls, len(self.ranks))
+                self.cells += [self.pairs(name, bits, calls=calls) for name in self.questions]
+        cost = self.cost() if "cost" in self.parts else {}
+        share = self.share() if "share" in self.parts else {}
+        invariance = self.invariance() if "invariance" in self.parts else {}
+        last = product_peak(env, "cpu")
+        return {
+            "machine": machine(),
+            "product_peak_tflops": [round(p / 1e12, 4) for p in (self.peak, last)],
+            "ranks": self.ranks,
+            "cells": [
+                cell.as_json() | {"floor_seconds": round(floor_seconds(cell.work, self.peak), 2)}
+                for cell in self.cells
+            ],
+            "cost": cost,
+            "share_of_peak": share,
+            "invariance": invariance,
+        }
+
+    @cached_property
+    def place(self) -> Place:
+        """The base with its adapters, the release files and the harness's tasks."""
+        asked = self.asked
+        base = ending_base(BASE, asked.work, asked.data)
+        folder = asked.work / f"languages-{asked.languages}"
+        return Place(
+            base=base,
+            adapters=tuple(make_adapters(base, self.ranks, asked.work / "adapters")),
+            data=folder / "data",
+            tasks=folder / "tasks",
+            work=asked.work,
+            threads=asked.threads,
+        )
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """What is scored; the files it takes are linked and written here."""
+        folder = self.place.data.parent
+        shutil.rmtree(folder, ignore_errors=True)
+        items = link_release(
+            self.asked.data,
+            self.place.data,
+            languages=self.asked.languages,
+            questions=self.asked.questions_per_language,
+        )
+        write_documents(items, self.place.data, folder / "rows")
+        write_tasks(items, folder / "rows", self.place.tasks)
+        return items
+
+    @cached_property
+    def numbers(self) -> dict[Item, dict[str, str]]:
+        """Row number -> sample's name, of what the harness words for both."""
+        return {
+            item: {str(n): row["sample_id"] for n, row in enumerate(rows)}
+            for item in self.items
+            if item.kind == SENTENCES
+            for rows in [documents(item, self.place.data)]
+        }
+
+    @cached_property
+    def counter(self) -> Counter:
+        """Counts tokens; both bases' tokenizers are made at first use."""
+        return token_counter(self.place.base)
+
+    def question(self, name: str) -> Question:
+        """The items of a line of the table."""
+        chosen = tuple(
+            item
+            for item in self.items
+            if name in ("mix", item.kind) or (name == "generation" and item.is_generated)
+        )
+        return Question(name=name, items=chosen, samples=self.asked.samples or SAMPLES[name])
+
+    def pairs(self, name: str, bits: str, *, calls: int) -> Cell:
+        """Batch sizes tried, then the pairs."""
+        cell = Cell(self.question(name), bits, self.place, calls)
+        sizes = tuple(self.asked.batch_sizes.split(","))
+        if self.shortlist and len(sizes) > 1:
+            sizes = self.shortlist
+        if len(sizes) == 1:
+            cell.batch_size = sizes[0]
+        else:
+            try_batch_sizes(cell, sizes, say)
+            ran = sorted((t["seconds"], t["batch_size"]) for t in cell.tried if "seconds" in t)
+            self.shortlist = self.shortlist or tuple(size for _, size in ran[:SHORTLIST])
+        run_pairs(
+            cell,
+            self.asked.pairs,
+            self.numbers,
+            counter=self.counter,
+            architecture=ARCHITECTURES[BASE],
+            say=say,
+        )
+        return cell
+
+    def cost(self) -> dict[str, Any]:
+        """The curves, on adapters of one rank and several seeds."""
+        folder = self.asked.work / "adapters"
+        adapters = [
+            make_adapters(self.place.base, [16], folder, seed=seed)[0]
+            for seed in range(max(ADAPTERS))
+        ]
+        place = replace(self.place, adapters=tuple(adapters))
+        growth = CostGrowth(place, ARCHITECTURES[BASE], self.counter, peak=self.peak)
+        found = growth.run(bits="bf16", samples=self.asked.samples or SAMPLES["mix"])
+        say(f"cost: {json.dumps(found)}")
+        return found
+
+    def share(self) -> dict[str, Any]:
+        """The wide base with one adapter."""
+        asked = self.asked
+        base = make_base(WIDE, ARCHITECTURES[WIDE], asked.work, asked.data, "cpu")
+        adapters = make_adapters(base, [WIDE_RANK], asked.work / "adapters")
+        place = replace(self.place, base=base, adapters=tuple(adapters))
+        found = ranking_share(
+            place,
+            ARCHITECTURES[WIDE],
+            token_counter(base),
+            peak=self.peak,
+            samples=asked.samples or 4 * SAMPLES["mix"],
+        )
+        say(f"share of the peak: {json.dumps(found)}")
+        return {f"{WIDE} bf16 rank {WIDE_RANK} {name}": each for name, each in found.items()}
+
+    def invariance(self) -> dict[str, Any]:
+        """The scores again, in other ways."""
+        few = replace(self.place, adapters=self.place.adapters[:2])
+        samples = self.asked.samples or SAMPLES["mix"] // 2
+        check = Invariance(few, bits="fp32", samples=samples, release=self.asked.data)
+        found = check.run()
+        say(f"invariance: {json.dumps(found)}")
+        return found
+
+
+def token_counter(base: Path) -> Counter:
+    """A counter with a base's own tokenizer."""
+    from transformers import AutoTokenizer
+
+    return Counter(AutoTokenizer.from_pretrained(base))
+
+
+def compact(result: dict[str, Any]) -> dict[str, Any]:
+    """The result without each process's own numbers, which ``--save`` keeps."""
+    cells = [{k: v for k, v in cell.items() if k != "outcomes"} for cell in result["cells"]]
+    return result | {"cells": cells}
+
+
+def save(result: dict[str, Any], name: str) -> None:
+    """Keeps the result beside this script."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def say(text: str) -> None:
+    """Progress goes to standard error: standard output is the table and the JSON."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What ``benchmarks/evaluate.py`` is made of."""

@@ -1,0 +1,185 @@
+"""One line of the table: a question at some bits; batch sizes tried, then interleaved pairs."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evaluation.answers import (
+    Comparison,
+    compare,
+    our_answers,
+    read_store,
+    their_answers,
+)
+from benchmarks.evaluation.contestants import Outcome, Place, Question, run_ours, run_theirs
+from benchmarks.evaluation.floor import Counter, total_work
+from benchmarks.evaluation.items import Item
+from benchmarks.training.bases import Architecture
+from benchmarks.training.processes import CommandFailedError
+from benchmarks.training.statistics import summary
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Cell:
+    """What was measured of one question at some bits."""
+
+    question: Question
+    bits: str
+    place: Place
+    calls: int
+    """``lm_eval`` calls of a round; fewer than adapters where the rest is extrapolated."""
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    batch_size: str = ""
+    ours: list[Outcome] = field(default_factory=list)
+    theirs: list[Outcome] = field(default_factory=list)
+    comparison: Comparison | None = None
+    work: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return f"{self.question.name} {self.bits}"
+
+    def seconds_theirs(self, outcome: Outcome) -> float:
+        """Of a call for each adapter: those run, times adapters over calls."""
+        return outcome.seconds * len(self.place.adapters) / outcome.calls
+
+    def ratios(self) -> list[float]:
+        """The harness's time over ours, pair by pair."""
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return [self.seconds_theirs(other) / mine.seconds for mine, other in pairs]
+
+    def cpu_ratios(self) -> list[float]:
+        """The same in processor seconds; a check on a machine that is shared."""
+        scale = len(self.place.adapters)
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return [o.cpu_seconds * scale / o.calls / m.cpu_seconds for m, o in pairs]
+
+    @property
+    def differences(self) -> list[str]:
+        """How the work was not the same; in float32 alone, for the harness sums in its own type."""
+        if self.comparison is None or self.bits != "fp32":
+            return []
+        return self.comparison.found
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that was measured."""
+        return {
+            "question": self.question.name,
+            "bits": self.bits,
+            "samples_per_item": self.question.samples,
+            "items": [f"{item.kind} {item.language}" for item in self.question.items],
+            "adapters": len(self.place.adapters),
+            "lm_eval_calls_per_pair": self.calls,
+            "batch_sizes_tried": self.tried,
+            "batch_size": self.batch_size,
+            "ratio": summary(self.ratios()),
+            "cpu_seconds_ratio": summary(self.cpu_ratios())["median"],
+            "seconds": {
+                "ours": summary([o.seconds for o in self.ours]),
+                "lm_eval": summary([self.seconds_theirs(o) for o in self.theirs]),
+            },
+            "lm_eval_seconds_before_requests": self.theirs[-1].before_requests,
+            "work": self.work,
+            "answers": self.comparison.as_json() if self.comparison else None,
+            "outcomes": {
+                "ours": [o.as_json() for o in self.ours],
+                "lm_eval": [o.as_json() for o in self.theirs],
+            },
+        }
+
+
+def try_batch_sizes(cell: Cell, sizes: Sequence[str], say: Say) -> None:
+    """One ``lm_eval`` call at each size, and the fastest is kept; failures are kept as such.
+
+    Raises:
+        SystemExit: none of them ran.
+    """
+    adapter = cell.place.adapters[len(cell.place.adapters) // 2]
+    best: tuple[float, str] | None = None
+    for size in sizes:
+        entry: dict[str, Any] = {"batch_size": size}
+        cell.tried.append(entry)
+        try:
+            outcome = run_theirs(
+                cell.question,
+                cell.place,
+                cell.bits,
+                batch_size=size,
+                adapters=[adapter],
+                is_trial=True,
+            )
+        except CommandFailedError as error:
+            entry["failed"] = str(error).splitlines()[0]
+            say(f"  {cell.title}: batch size {size} does not run: {entry['failed']}")
+            continue
+        entry |= {"seconds": round(outcome.seconds, 2), "cpu_seconds": outcome.cpu_seconds}
+        say(f"  {cell.title}: lm-eval at batch size {size}: {outcome.seconds:.1f} s")
+        if best is None or outcome.seconds < best[0]:
+            best = (outcome.seconds, size)
+    if best is None:
+        raise SystemExit(f"{cell.title}: lm-eval runs at no batch size: {cell.tried}")
+    cell.batch_size = best[1]
+
+
+def run_pairs(
+    cell: Cell,
+    n_pairs: int,
+    numbers: Mapping[Item, Mapping[str, str]],
+    *,
+    counter: Counter,
+    architecture: Architecture,
+    say: Say,
+) -> None:
+    """Interleaved rounds; who begins changes each round.
+
+    Args:
+        cell: with a batch size chosen.
+        n_pairs: rounds.
+        numbers: row number -> sample's name, of items the harness words for both.
+        counter: of tokens.
+        architecture: of the base.
+        say: told each pair.
+    """
+    turns = itertools.cycle(cell.place.adapters)
+    for number in range(n_pairs):
+        began = time.monotonic()
+        adapters = [next(turns) for _ in range(cell.calls)]
+        for is_ours in (True, False) if number % 2 == 0 else (False, True):
+            if is_ours:
+                cell.ours.append(run_ours(cell.question, cell.place, cell.bits))
+            else:
+                cell.theirs.append(_theirs(cell, adapters))
+        say(
+            f"  {cell.title} pair {number + 1}/{n_pairs}: ours {cell.ours[-1].seconds:.1f} s, "
+            f"lm-eval {cell.seconds_theirs(cell.theirs[-1]):.1f} s, {cell.ratios()[-1]:.2f}x "
+            f"({time.monotonic() - began:.0f} s)"
+        )
+    _examine(cell, numbers, counter, architecture)
+
+
+def _theirs(cell: Cell, adapters: Sequence[Path]) -> Outcome:
+    return run_theirs(
+        cell.question, cell.place, cell.bits, batch_size=cell.batch_size, adapters=adapters
+    )
+
+
+def _examine(
+    cell: Cell,
+    numbers: Mapping[Item, Mapping[str, str]],
+    counter: Counter,
+    architecture: Architecture,
+) -> None:
+    """Compares the last pair's answers and counts what had to be fed."""
+    stored = read_store(cell.ours[-1].folder)
+    theirs = their_answers(cell.theirs[-1].folder)
+    asked = {rank for rank, _ in theirs}
+    ours = our_answers(stored, numbers)
+    cell.comparison = compare({k: v for k, v in ours.items() if k[0] in asked}, theirs)
+    cell.work = total_work(stored, counter, architecture)

@@ -1,0 +1,119 @@
+"""The fused passes of scoring: no gradients, no dropout; of one model, or several on one base.
+
+    tokens of model 0 ─┐            ┌─ += s0 · x0 A0ᵀ B0ᵀ
+    the same, model 1 ─┼─ x Wᵀ + b ─┼─ += s1 · x1 A1ᵀ B1ᵀ      one product with W for all
+    the same, base    ─┘            └─ (nothing)
+
+What a model's modules can be replaced by is found once; from then on the functions are put in and
+taken out for each pass, so that between two passes the model is as it was loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from maple.base.fused.low_rank import LowRank, Rows, Updates
+from maple.base.fused.patch import Fusion, fused
+
+
+@dataclass
+class Copies:
+    """How the coming pass is stacked: as many copies of its tokens as there are models."""
+
+    count: int
+    first: torch.Tensor | None = None
+    """What the first adapted layer of the pass read: no update has touched it, nor any other
+    layer that reads the same, so its rows are alike in all copies."""
+
+
+class ScoredLinear:
+    """A frozen layer with the updates of every model of a stack on that model's rows."""
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        updates: Sequence[tuple[LowRank, ...]],
+        copies: Copies,
+        dtype: torch.dtype,
+    ) -> None:
+        """Takes a layer as it is, before anything is put in the place of its forward.
+
+        Args:
+            layer: a plain ``nn.Linear`` or a quantized one.
+            updates: each model's; none where a model does not adapt this layer.
+            copies: of the coming pass.
+            dtype: what products are computed in.
+        """
+        self._call: Callable[[torch.Tensor], torch.Tensor] = layer.forward
+        self._copies = copies
+        self._factors = [
+            [(u.a.detach().to(dtype), u.b.detach().to(dtype).t(), u.scale) for u in own]
+            for own in updates
+        ]
+
+    def __call__(self, x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        """(1, copies * tokens, in) -> (1, copies * tokens, out)."""
+        copies = self._copies
+        if copies.first is None:
+            copies.first = x
+        if copies.count > 1 and x is copies.first:
+            out = self._call(x[:, : x.shape[1] // copies.count]).repeat(1, copies.count, 1)
+        else:
+            out = self._call(x)
+            # bitsandbytes hands out views where there is a bias, and those cannot be added to.
+            out = out.clone() if out._is_view() else out
+        flat, added = x.reshape(-1, x.shape[-1]), out.view(-1, out.shape[-1])
+        step = len(flat) // copies.count
+        for number, own in enumerate(self._factors):
+            rows = slice(number * step, (number + 1) * step)
+            for a, b, scale in own:
+                inner = flat[rows].to(a.dtype) @ a.t()
+                added[rows].addmm_(inner.to(added.dtype), b.to(added.dtype), alpha=scale)
+        return out
+
+
+class ScoringFusion:
+    """What of a model can be fused, ready to be put in."""
+
+    def __init__(self, model: nn.Module, runs: Sequence[Updates], dtype: torch.dtype) -> None:
+        """Finds it.
+
+        Args:
+            model: the base, or with one method's modules on it.
+            runs: the low-rank updates of each model of the stack, by ``peft``'s layer or by the
+                base's own; empty for a model whose method has others, which it then applies itself.
+            dtype: what products are computed in.
+        """
+        self.copies = Copies(len(runs))
+        before = {module for module in model.modules() if "forward" in vars(module)}
+        with fused(model, (), Rows((), ())) as fusion:
+            self._forwards = {
+                module: vars(module)["forward"]
+                for module in model.modules()
+                if "forward" in vars(module) and module not in before
+            }
+        self.fusion: Fusion = fusion
+        for module in dict.fromkeys(module for updates in runs for module in updates):
+            own: Any = getattr(module, "base_layer", module)
+            parts = [updates.get(module, ()) for updates in runs]
+            self._forwards[module] = ScoredLinear(own, parts, self.copies, dtype)
+
+    @contextmanager
+    def on(self) -> Iterator[Fusion]:
+        """Puts it in for as long as the block lasts; ``fusion.layout`` is set inside."""
+        self.copies.first = None
+        try:
+            for module, forward in self._forwards.items():
+                vars(module)["forward"] = forward
+            yield self.fusion
+        finally:
+            for module in self._forwards:
+                vars(module).pop("forward", None)
+            self.fusion.layout = None
+            self.copies.first = None
