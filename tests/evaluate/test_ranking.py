@@ -103,6 +103,20 @@ def test_a_model_that_cannot_be_fused_is_ranked_all_the_same(
     check_against_naive(base, asked, found)
 
 
+@pytest.mark.parametrize("quantization", ["fp32", "bf16", "nf4", "int8"])
+def test_an_adapter_is_fused_as_far_as_the_base_is(fresh_base: Bases, quantization: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = fresh_base("llama", quantization)
+    found = [FusedRanking(base.model, base, [{}])._fusion.fusion.counts]
+    config = LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+    ranking = Engine(get_peft_model(base.model, config), base)._fused
+    assert ranking is not None
+    # Factors stay float32; the passes, and so the proof that modules are put to, are the base's.
+    assert found == [ranking._fusion.fusion.counts]
+    assert set(found[0]) == {"attention", "unit", "norm"}
+
+
 def test_a_ranking_leaves_the_model_as_it_was(shared_base: Bases) -> None:
     base = shared_base("llama")
     before = {name: set(vars(m)) for name, m in base.model.named_modules()}

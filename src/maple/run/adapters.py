@@ -15,6 +15,7 @@ from maple.store.write import StoreWriter, sha256_of_directory
 from maple.study import ModelRef, RunSpec
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -45,14 +46,17 @@ def load_alive(method: Method, directory: Path, what: str, context: CohortContex
         SourceError: the directory holds no adapter that fits the base.
     """
     untouched, noise = context.untouched()
+    biases = _written_biases(directory, context.base)
     try:
         model = method.load(context.base.model, directory).eval()
     except Exception as error:
         strip(context.base)
+        _put_back(biases, context.base)
         raise SourceError(
             f"the adapter {directory} does not load on this base: {error}. Copy it again, or train "
             "it again."
         ) from error
+    vars(model)[_BIASES] = biases
     try:
         check_alive(probe_logits(model, context.base), untouched, noise=noise, what=what)
     except MapleError:
@@ -71,6 +75,28 @@ def detach(model: nn.Module, base: LoadedBase) -> None:
         return
     # Not peft's unload(): of some methods it refuses on 4 and 8 bits, though nothing is merged.
     strip(base)
+    _put_back(vars(model).get(_BIASES, {}), base)
+
+
+_BIASES = "_biases_before_the_adapter"
+
+
+def _written_biases(directory: Path, base: LoadedBase) -> dict[str, torch.Tensor]:
+    """The base's biases, where an adapter of another program overwrites them as it is loaded."""
+    path = directory / "adapter_config.json"
+    config = _read_object(path) if path.is_file() else {}
+    if config.get("bias", "none") == "none":
+        return {}
+    named = base.model.named_parameters()
+    return {name: p.detach().clone() for name, p in named if name.endswith(".bias")}
+
+
+def _put_back(biases: dict[str, torch.Tensor], base: LoadedBase) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, values in biases.items():
+            base.model.get_parameter(name).copy_(values)
 
 
 def strip(base: LoadedBase) -> None:

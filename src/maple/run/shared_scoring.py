@@ -154,6 +154,8 @@ def low_rank_alone(model: nn.Module, dtype: Any) -> Updates | None:
     begun_plainly = getattr(config, "init_lora_weights", None) in (True, False, "gaussian")
     if not begun_plainly or any(getattr(config, name, None) for name in names):
         return None
+    if getattr(config, "bias", "none") != "none":  # put into the base's own layers
+        return None
     found = peft_updates(model)
     layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
     head = model.get_output_embeddings()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,12 +170,19 @@ def _attend(
         query, key = own.q_norm(query), own.k_norm(key)
     cos, sin = (t.expand(*hidden.shape[:-1], -1).reshape(shape[0], -1) for t in turns)
     query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+    # A method may lift some of them to float32 (a scaled key); torch's kernel lowers them too.
+    query, key, value = (x.to(_autocast_type(x)) for x in (query, key, value))
     if isinstance(layout, TreeLayout):
         done = tree_attention(query, key, value, layout, scale=own.scaling)
     else:
         done = packed_attention(query, key, value, layout, scale=own.scaling)
     answered: torch.Tensor = own.o_proj(done.reshape(*hidden.shape[:-1], -1))
     return answered
+
+
+def _autocast_type(x: torch.Tensor) -> torch.dtype:
+    is_on = torch.is_autocast_enabled(x.device.type)
+    return torch.get_autocast_dtype(x.device.type) if is_on else x.dtype
 
 
 _KINDS: dict[str, Callable[[nn.Module, Fusion], Callable[..., Any] | None]] = {
@@ -188,7 +195,7 @@ _KINDS: dict[str, Callable[[nn.Module, Fusion], Callable[..., Any] | None]] = {
 def _agrees(kind: str, module: nn.Module, forward: Callable[..., Any], fusion: Fusion) -> bool:
     """Whether the fused forward gives what the module's own gives, on a probe, without dropout."""
     probe, arguments = _probe(kind, module)
-    with torch.no_grad(), _probing(module, fusion):
+    with torch.no_grad(), _as_it_runs(probe), _probing(module, fusion):
         try:
             own = module.forward(probe, **arguments)
             fusion.layout = find_layout(torch.arange(_TOKENS)[None]).to(probe.device)
@@ -200,6 +207,13 @@ def _agrees(kind: str, module: nn.Module, forward: Callable[..., Any], fusion: F
         return False
     difference = (first.float() - second.float()).norm() / first.float().norm().clamp_min(1e-12)
     return bool(difference <= _TOLERANCE.get(first.dtype, 1e-4))
+
+
+def _as_it_runs(probe: torch.Tensor) -> AbstractContextManager[Any]:
+    """Where weights have 16 bits or fewer, float32 layers of adapters fit by autocast alone."""
+    if probe.dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(probe.device.type, dtype=probe.dtype)
 
 
 @contextmanager
