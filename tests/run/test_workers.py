@@ -198,22 +198,4 @@ def test_several_workers_are_chosen_for_tiny_bases_on_the_cpu_alone(
     assert choose_workers(0, plan, runs) == 1
     monkeypatch.setenv("MAPLE_DEVICE", "cpu")
     monkeypatch.setattr("maple.run.workers.TINY_PARAMETERS", 1000)
-    assert choose_workers(0, plan, runs) == 4
-    monkeypatch.setattr("maple.run.workers.SMALL_PARAMETERS", 1000)
     assert choose_workers(0, plan, runs) == 1
-
-
-def test_a_small_base_is_trained_in_turn_where_cores_would_stand_idle(
-    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Five runs on two cores are three rounds; in turn they are as long as 2.97 of them."""
-    from maple.files import Files
-
-    monkeypatch.setenv("MAPLE_DEVICE", "cpu")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setattr("maple.run.workers.TINY_PARAMETERS", 1000)
-    spec = load_study(write_study(tmp_path / "study.yaml", study(model)))
-    plan = make_plan(spec, Files(directory=data))
-    runs = [cell.run for cell in plan.cells]
-    assert choose_workers(0, plan, runs[:5]) == 1
-    assert choose_workers(0, plan, runs[:6]) == 2

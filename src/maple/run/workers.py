@@ -11,7 +11,6 @@ end of a pipe that they all watch closes when it dies, however it dies, and they
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import subprocess
@@ -30,12 +29,8 @@ from maple.run.worker import Doing, Done, Ended, Message, Order, Said
 from maple.store.write import StoreWriter
 from maple.study import RunSpec
 
-TINY_PARAMETERS = 20_000_000
+TINY_PARAMETERS = 50_000_000
 """Bases below it are done sooner one on each core than one after another on all of them."""
-SMALL_PARAMETERS = 50_000_000
-"""Bases below it too, unless cores stand idle while the last runs end."""
-_SPEED_UP = 0.75
-"""Power of the number of cores by which they speed one run of a small base up: 1.7 times by two."""
 MOST_WORKERS = 4
 """Chosen unasked: each holds its own libraries and base, some 0.6 GB."""
 _END_SECONDS = 10.0
@@ -71,11 +66,10 @@ def choose_workers(asked: int, plan: Plan, runs: Sequence[RunSpec]) -> int:
         raise UsageError("workers need descriptors that are inherited, which Windows lacks: use 1.")
     if asked or not runs or os.name == "nt":
         return max(1, min(asked, len(runs)))
-    count = min(_cores(), len(runs), MOST_WORKERS)
-    sizes = [plan.estimates[run.id].total_parameters or math.inf for run in runs]
-    side_by_side, in_turn = math.ceil(len(runs) / count), len(runs) / count**_SPEED_UP
-    limit = SMALL_PARAMETERS if side_by_side < in_turn else TINY_PARAMETERS
-    return count if max(sizes) < limit and is_on_cpu() else 1
+    sizes = [plan.estimates[run.id].total_parameters for run in runs]
+    if not all(size is not None and size < TINY_PARAMETERS for size in sizes):
+        return 1
+    return min(_cores(), len(runs), MOST_WORKERS) if is_on_cpu() else 1
 
 
 def deal_runs(
