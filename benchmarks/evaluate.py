@@ -39,6 +39,7 @@ from benchmarks.evaluation.models import ending_base, make_adapters  # noqa: E40
 from benchmarks.evaluation.pairs import Cell, run_pairs, try_batch_sizes  # noqa: E402
 from benchmarks.evaluation.share import ranking_share  # noqa: E402
 from benchmarks.evaluation.show import TARGETS, floor_seconds, table, verdicts  # noqa: E402
+from benchmarks.output import compact, save, say  # noqa: E402
 from benchmarks.training.bases import ARCHITECTURES, make_base  # noqa: E402
 from benchmarks.training.processes import contestant_environment  # noqa: E402
 from benchmarks.training.share import product_peak  # noqa: E402
@@ -289,24 +290,6 @@ def token_counter(base: Path) -> Counter:
     from transformers import AutoTokenizer
 
     return Counter(AutoTokenizer.from_pretrained(base))
-
-
-def compact(result: dict[str, Any]) -> dict[str, Any]:
-    """The result without each process's own numbers, which ``--save`` keeps."""
-    cells = [{k: v for k, v in cell.items() if k != "outcomes"} for cell in result["cells"]]
-    return result | {"cells": cells}
-
-
-def save(result: dict[str, Any], name: str) -> None:
-    """Keeps the result beside this script."""
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def say(text: str) -> None:
-    """Progress goes to standard error: standard output is the table and the JSON."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that it runs by its path too
 
+from benchmarks.output import compact, save, say  # noqa: E402
 from benchmarks.training.bases import ARCHITECTURES, make_base  # noqa: E402
 from benchmarks.training.cells import Cell, Peer, choose_settings, peers, run_pairs  # noqa: E402
 from benchmarks.training.contestants import PeerSetting, Place, Recipe  # noqa: E402
@@ -272,24 +273,6 @@ def shortlisted(cell: Cell, contestants: tuple[Peer, Peer]) -> tuple[Peer, Peer]
         for peer in contestants
     )
     return trl, plain
-
-
-def compact(result: dict[str, Any]) -> dict[str, Any]:
-    """The result without each training's own numbers, which ``--save`` keeps."""
-    cells = [{k: v for k, v in cell.items() if k != "outcomes"} for cell in result["cells"]]
-    return result | {"cells": cells}
-
-
-def save(result: dict[str, Any], name: str) -> None:
-    """Keeps the result beside this script."""
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def say(text: str) -> None:
-    """Progress goes to standard error: standard output is the table and the JSON."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import torch
 from tests.contract.method_lives import context_of
 
 from maple.base import LoadedBase, let_autocast_choose
-from maple.base.fused import peft_updates
+from maple.base.fused import low_rank, peft_updates
 from maple.catalog import load_method
 from maple.data import MicroBatch
+from maple.plan import estimate
 from maple.plan.estimate import activation_bytes, shape_from_config
 from maple.run.adapters import detach
 from maple.study import TrainingSettings
@@ -90,3 +91,7 @@ def test_planned_activations_are_within_a_fifth_of_what_is_kept(
         planned.append(sizes[0])
     # Of two blocks: what the head and the embedding keep is left out of both.
     assert (planned[1] - planned[0]) / (kept[1] - kept[0]) == pytest.approx(1, abs=0.2)
+
+
+def test_the_plan_and_the_engine_draw_places_up_to_the_same_rate() -> None:
+    assert estimate._SPARSE_DROPOUT == low_rank._SPARSE
