@@ -3,8 +3,9 @@
     base, adapters, rows made once --> batch sizes of the harness tried --> interleaved pairs
                                    --> cost growth  --> share of the product peak  --> invariance
 
-Prints a table and, as its last line, one line of JSON with every ratio, the tokens and every
-setting tried. ``docs/benchmarks.md`` says what is compared and how.
+Prints a table and, as its last line, one line of JSON with every ratio, the tokens that each side
+fed, the share of the peak and every setting tried. A part that fails is told and the others go on.
+``docs/benchmarks.md`` says what is compared and how.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # so that it runs by its path too
+# Run by its path this folder would come first, and its statistics.py would hide Python's own.
+sys.path[:] = [str(ROOT), *(p for p in sys.path if Path(p).resolve() != ROOT / "benchmarks")]
 
 from benchmarks.evaluation.contestants import Place, Question  # noqa: E402
 from benchmarks.evaluation.cost import ADAPTERS, CostGrowth  # noqa: E402
@@ -37,8 +40,15 @@ from benchmarks.evaluation.items import (  # noqa: E402
 )
 from benchmarks.evaluation.models import ending_base, make_adapters  # noqa: E402
 from benchmarks.evaluation.pairs import Cell, run_pairs, try_batch_sizes  # noqa: E402
-from benchmarks.evaluation.share import ranking_share  # noqa: E402
-from benchmarks.evaluation.show import TARGETS, floor_seconds, table, verdicts  # noqa: E402
+from benchmarks.evaluation.share import FORMS, ranking_share, with_peak  # noqa: E402
+from benchmarks.evaluation.show import (  # noqa: E402
+    TARGETS,
+    curve_lines,
+    floor_seconds,
+    headline,
+    table,
+    verdicts,
+)
 from benchmarks.output import compact, save, say  # noqa: E402
 from benchmarks.training.bases import ARCHITECTURES, make_base  # noqa: E402
 from benchmarks.training.processes import contestant_environment  # noqa: E402
@@ -46,13 +56,15 @@ from benchmarks.training.share import product_peak  # noqa: E402
 from benchmarks.training.show import machine  # noqa: E402
 
 PARTS = ("mix", "apart", "cost", "share", "invariance")
+PAIRS = ("mix", "apart")
+"""What ``--parts pairs`` stands for."""
 BASE, WIDE, WIDE_RANK = "42M", "wide", 16
-SAMPLES = {"mix": 6, "sentences": 12, "letters": 24, "xnli": 48, "xcopa": 72, "generation": 3}
+SAMPLES = {"mix": 6, "sentences": 12, "letters": 24, "xnli": 48, "xcopa": 72, "generation": 2}
 """Of a task and language: the harness then takes some 10 to 40 s for them, and 12 s before."""
-QUESTIONS = 3
+QUESTIONS = 2
 """Of a language of XQuAD and MLQA: some answers of random weights have all 256 tokens."""
 BATCH_SIZES = ("4", "8", "16", "32", "auto")
-SHORTLIST = 3
+SHORTLIST = 2
 """Batch sizes tried again at the second precision: the fastest at the first."""
 
 
@@ -60,24 +72,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parse(arguments)
     bench = Bench(asked)
     say(bench.expectation())
-    began = time.monotonic()
     result = bench.run()
-    result["seconds"] = round(time.monotonic() - began)
     result["targets_met"] = verdicts(result)
     for line in table(bench.cells, bench.peak) if bench.cells else []:
         print(line)
+    for name, curve in result["cost"].items():
+        print("\n".join(curve_lines(name, curve)))
     for name, is_met in result["targets_met"].items():
         print(f"{'met    ' if is_met else 'NOT met'}  {name}")
     if asked.save:
         save(result, asked.save)
-    print(json.dumps(compact(result)))
     unequal = {cell.title: cell.differences for cell in bench.cells if cell.differences}
     for name, found in result["invariance"].items():
         if found["differences"]:
             unequal[name] = found["differences"]
     for title, differences in unequal.items():
         say(f"{title}: the scores are not the same: {'; '.join(differences)}")
-    return 1 if unequal else 0
+    print(json.dumps(compact(result)))
+    return 1 if unequal or bench.failed else 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -87,15 +99,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ranks", default="8,16,32,64,128")
     parser.add_argument("--bits", default="fp32,bf16", help="of the mix")
     parser.add_argument("--apart-bits", default="fp32", help="of its parts apart")
-    parser.add_argument("--parts", default=",".join(PARTS), help="of: " + ", ".join(PARTS))
+    parser.add_argument(
+        "--parts", default=",".join(PARTS), help=f"of: {', '.join(PARTS)}; pairs: the first two"
+    )
     parser.add_argument("--questions", default=",".join(q for q in TARGETS if q != "mix"))
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=3, help="interleaved rounds of the mix")
+    parser.add_argument("--apart-pairs", type=int, help="of its parts apart; default: as --pairs")
     parser.add_argument("--samples", type=int, help=f"of a task and language; default {SAMPLES}")
     parser.add_argument("--questions-per-language", type=int, default=QUESTIONS)
     parser.add_argument("--languages", type=int, default=4, help="of a task, at most")
-    parser.add_argument(
-        "--apart-calls", type=int, default=2, help="lm_eval calls of a pair of the parts apart"
-    )
+    parser.add_argument("--mix-calls", type=int, default=1, help="lm_eval calls of a pair")
+    parser.add_argument("--apart-calls", type=int, default=1, help="the same, of the parts apart")
     parser.add_argument("--batch-sizes", default=",".join(BATCH_SIZES), help="of lm-eval, to try")
     parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of all; default: unset")
     parser.add_argument("--quick", action="store_true", help="a smoke test: one pair, two ranks")
@@ -103,6 +117,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(arguments)
     if asked.quick:
         asked.ranks, asked.bits, asked.parts = "8,64", "fp32", "mix"
+        asked.mix_calls = 2
         asked.pairs, asked.languages, asked.batch_sizes = 1, 2, "8"
         asked.samples, asked.questions_per_language = asked.samples or 2, 2
     return asked
@@ -113,13 +128,17 @@ class Bench:
 
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
-        self.parts = asked.parts.split(",")
+        names = asked.parts.split(",")
+        self.parts = [*PAIRS, *names] if "pairs" in names else names
         self.ranks = [int(rank) for rank in asked.ranks.split(",")]
         self.questions = asked.questions.split(",")
         self.cells: list[Cell] = []
         self.peak = 0.0
         self.shortlist: tuple[str, ...] = ()
-        unknown = sorted({*self.parts} - {*PARTS} | {*self.questions} - {*TARGETS})
+        self.failed: dict[str, str] = {}
+        """What did not run to its end, and why."""
+        self._began = time.monotonic()
+        unknown = sorted({*names} - {*PARTS, "pairs"} | {*self.questions} - {*TARGETS})
         if unknown:
             raise SystemExit(f"unknown: {unknown}. Parts: {PARTS}; questions: {tuple(TARGETS)}")
         if not asked.data.is_dir():
@@ -131,14 +150,19 @@ class Bench:
         if self.asked.quick:
             return "quick: about 3 minutes on two idle cores"
         n_bits, n_apart = (len(b.split(",")) for b in (self.asked.bits, self.asked.apart_bits))
-        pairs = self.asked.pairs
+        n_pairs = n_bits * self.asked.pairs
+        a_part = 0.8 + self.apart_pairs * (0.8 + 0.5 * self.asked.apart_calls)
         minutes = {
-            "mix": n_bits * (3 + 4 * pairs),
-            "apart": n_apart * len(self.questions) * (1 + 0.7 * pairs),
-            "cost": 4, "share": 2, "invariance": 4,
+            "mix": 6 + 2.4 * (n_bits - 1) + n_pairs * (4 + 1.5 * self.asked.mix_calls),
+            "apart": n_apart * len(self.questions) * a_part,
+            "cost": 4, "share": 2, "invariance": 5,
         }  # fmt: skip
-        total = sum(minutes[part] for part in self.parts)
+        total = sum(m for part, m in minutes.items() if part in self.parts)
         return f"expected: about {total:.0f} minutes on two idle cores"
+
+    @property
+    def apart_pairs(self) -> int:
+        return int(self.asked.apart_pairs or self.asked.pairs)
 
     def run(self) -> dict[str, Any]:
         """Every part, as JSON values."""
@@ -148,16 +172,17 @@ class Bench:
         say(f"items: {', '.join(f'{item.kind} {item.language}' for item in self.items)}")
         if "mix" in self.parts:
             for bits in self.asked.bits.split(","):
-                self.cells.append(self.pairs("mix", bits, calls=len(self.ranks)))
+                self.add_pairs("mix", bits, self.asked.mix_calls, self.asked.pairs)
         if "apart" in self.parts:
             for bits in self.asked.apart_bits.split(","):
-                calls = min(self.asked.apart_calls, len(self.ranks))
-                self.cells += [self.pairs(name, bits, calls=calls) for name in self.questions]
-        cost = self.cost() if "cost" in self.parts else {}
-        share = self.share() if "share" in self.parts else {}
-        invariance = self.invariance() if "invariance" in self.parts else {}
+                for name in self.questions:
+                    self.add_pairs(name, bits, self.asked.apart_calls, self.apart_pairs)
+        pieces = {"cost": self.cost, "share": self.share, "invariance": self.invariance}
+        found = {n: self.attempt(n, part) for n, part in pieces.items() if n in self.parts}
         last = product_peak(env, "cpu")
         return {
+            **headline(self.cells),
+            "share_of_peak": found.get("share") or {},
             "machine": machine(),
             "product_peak_tflops": [round(p / 1e12, 4) for p in (self.peak, last)],
             "ranks": self.ranks,
@@ -165,10 +190,25 @@ class Bench:
                 cell.as_json() | {"floor_seconds": round(floor_seconds(cell.work, self.peak), 2)}
                 for cell in self.cells
             ],
-            "cost": cost,
-            "share_of_peak": share,
-            "invariance": invariance,
+            "cost": found.get("cost") or {},
+            "invariance": found.get("invariance") or {},
+            "failed": self.failed,
+            "seconds": round(time.monotonic() - self._began),
         }
+
+    def attempt(self, title: str, part: Callable[[], Any]) -> Any:
+        """What a part returns; None where it fails, which is told at once and again at the end."""
+        began = time.monotonic()
+        found = None
+        try:
+            found = part()
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            self.failed[title] = f"{type(error).__name__}: {error}"
+        now = time.monotonic()
+        how = "FAILED" if title in self.failed else "done"
+        say(f"{title}: {how} in {now - began:.0f} s; {(now - self._began) / 60:.1f} min so far")
+        return found
 
     @cached_property
     def place(self) -> Place:
@@ -224,8 +264,14 @@ class Bench:
         )
         return Question(name=name, items=chosen, samples=self.asked.samples or SAMPLES[name])
 
-    def pairs(self, name: str, bits: str, *, calls: int) -> Cell:
-        """Batch sizes tried, then the pairs."""
+    def add_pairs(self, name: str, bits: str, calls: int, n_pairs: int) -> None:
+        """Batch sizes tried, then the pairs; a line of the table where they ran to their end."""
+        calls = min(calls, len(self.ranks))
+        cell = self.attempt(f"{name} {bits}", lambda: self.pairs(name, bits, calls, n_pairs))
+        self.cells += [cell] if cell else []
+
+    def pairs(self, name: str, bits: str, calls: int, n_pairs: int) -> Cell:
+        """One line of the table."""
         cell = Cell(self.question(name), bits, self.place, calls)
         sizes = tuple(self.asked.batch_sizes.split(","))
         if self.shortlist and len(sizes) > 1:
@@ -238,7 +284,7 @@ class Bench:
             self.shortlist = self.shortlist or tuple(size for _, size in ran[:SHORTLIST])
         run_pairs(
             cell,
-            self.asked.pairs,
+            n_pairs,
             self.numbers,
             counter=self.counter,
             architecture=ARCHITECTURES[BASE],
@@ -254,35 +300,50 @@ class Bench:
             for seed in range(max(ADAPTERS))
         ]
         place = replace(self.place, adapters=tuple(adapters))
-        growth = CostGrowth(place, ARCHITECTURES[BASE], self.counter, peak=self.peak)
-        found = growth.run(bits="bf16", samples=self.asked.samples or SAMPLES["mix"])
-        say(f"cost: {json.dumps(found)}")
+        growth = CostGrowth(
+            place,
+            ARCHITECTURES[BASE],
+            self.counter,
+            peak=self.peak,
+            bits="bf16",
+            samples=self.asked.samples or SAMPLES["mix"],
+        )
+        return self.each("cost", growth.curves())
+
+    def each(self, part: str, pieces: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+        """What the pieces of a part return, of those that run to their end."""
+        found = {}
+        for name, piece in pieces.items():
+            one = self.attempt(f"{part}: {name}", piece)
+            if one is not None:
+                found[name] = one
+                say(f"  {json.dumps(one)}")
         return found
 
     def share(self) -> dict[str, Any]:
-        """The wide base with one adapter."""
+        """The wide base with one adapter; the peak is measured around it once more."""
         asked = self.asked
         base = make_base(WIDE, ARCHITECTURES[WIDE], asked.work, asked.data, "cpu")
         adapters = make_adapters(base, [WIDE_RANK], asked.work / "adapters")
         place = replace(self.place, base=base, adapters=tuple(adapters))
-        found = ranking_share(
-            place,
-            ARCHITECTURES[WIDE],
-            token_counter(base),
-            peak=self.peak,
-            samples=asked.samples or 4 * SAMPLES["mix"],
-        )
-        say(f"share of the peak: {json.dumps(found)}")
-        return {f"{WIDE} bf16 rank {WIDE_RANK} {name}": each for name, each in found.items()}
+        samples = asked.samples or 4 * SAMPLES["mix"]
+        counter = token_counter(base)
+
+        def measure(name: str) -> dict[str, Any]:
+            return ranking_share(name, place, ARCHITECTURES[WIDE], counter, samples=samples)
+
+        peaks = [product_peak(place.env(), "cpu")]
+        found = self.each("share", {name: partial(measure, name) for name in FORMS})
+        peaks.append(product_peak(place.env(), "cpu"))
+        title = f"{WIDE} bf16 rank {WIDE_RANK}"
+        return {f"{title} {name}": with_peak(one, peaks) for name, one in found.items()}
 
     def invariance(self) -> dict[str, Any]:
         """The scores again, in other ways."""
         few = replace(self.place, adapters=self.place.adapters[:2])
         samples = self.asked.samples or SAMPLES["mix"] // 2
         check = Invariance(few, bits="fp32", samples=samples, release=self.asked.data)
-        found = check.run()
-        say(f"invariance: {json.dumps(found)}")
-        return found
+        return self.each("invariance", check.ways())
 
 
 def token_counter(base: Path) -> Counter:

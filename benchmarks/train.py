@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # so that it runs by its path too
+# Run by its path this folder would come first, and its statistics.py would hide Python's own.
+sys.path[:] = [str(ROOT), *(p for p in sys.path if Path(p).resolve() != ROOT / "benchmarks")]
 
 from benchmarks.output import compact, save, say  # noqa: E402
 from benchmarks.training.bases import ARCHITECTURES, make_base  # noqa: E402

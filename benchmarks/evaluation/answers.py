@@ -48,6 +48,8 @@ class Stored:
     item: Item
     spec: Mapping[str, Any]
     seconds: float
+    ended: float
+    """When its last row was written, in seconds since the epoch."""
     rows: list[dict[str, Any]]
     prompts: dict[str, dict[str, Any]]
 
@@ -75,6 +77,7 @@ def read_store(out: Path) -> list[Stored]:
                 item=item_of(spec["task"], spec["language"], choices),
                 spec=spec,
                 seconds=float(json.loads(done.read_text(encoding="utf-8"))["seconds"]),
+                ended=done.stat().st_mtime,
                 rows=first_rows(path.parent.glob("part-*.parquet")),
                 prompts=_prompts(out / "prompts" / f"{spec['prompts']}.parquet"),
             )

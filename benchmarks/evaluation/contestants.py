@@ -8,18 +8,19 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.evaluation.items import HARNESS_PREFIX, SENTENCES, Item
+from benchmarks.evaluation.passes import Passes, read_passes
 from benchmarks.training.processes import Timed, contestant_environment, run_timed
 
 PEER = Path(__file__).parents[1] / "peers" / "lm_eval_run.py"
+OURS = PEER.with_name("maple_run.py")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 """Maple's quantizer -> the harness's ``dtype=``."""
 PEER_SECONDS = 1500
-TRIAL_SECONDS = 240
 TRIAL_GIGABYTES = 24
 
 
@@ -83,9 +84,12 @@ class Outcome:
     calls: int = 1
     before_requests: float | None = None
     """The harness: seconds of a call before its first request, by its own log."""
+    passes: Passes = field(default_factory=Passes)
+    """What was really fed, padding included."""
 
     def as_json(self) -> dict[str, Any]:
-        return {k: v for k, v in asdict(self).items() if k != "folder"}
+        found = {k: v for k, v in asdict(self).items() if k not in ("folder", "passes")}
+        return found | {"tokens_fed": self.passes.tokens, "passes": self.passes.count}
 
 
 def maple_command(*arguments: str) -> list[str]:
@@ -103,7 +107,8 @@ def eval_command(
     adapters: Sequence[Path] | None = None,
 ) -> list[str]:
     """A ``maple eval``; languages are those that the data directory has files of."""
-    command = maple_command("eval", str(place.base), "--tasks", ",".join(tasks))
+    command = [sys.executable, str(OURS), str(_fed(out)), "eval", str(place.base)]
+    command += ["--tasks", ",".join(tasks)]
     command += ["--data-dir", str(place.data), "--out", str(out), "--quantization", bits]
     for adapter in place.adapters if adapters is None else adapters:
         command += ["--adapter", str(adapter)]
@@ -111,9 +116,15 @@ def eval_command(
 
 
 def run_maple(command: Sequence[str], place: Place, out: Path) -> Outcome:
-    """Runs one ``maple`` command to its end."""
+    """Runs one ``maple`` command to its end; its passes are known of ``maple eval``."""
+    _fed(out).unlink(missing_ok=True)
     timed = run_timed(command, place.env(), out.with_suffix(".log"))
-    return _outcome([timed], out, "evals/*/done")
+    return _outcome([timed], out, "evals/*/done", passes=read_passes([_fed(out)]))
+
+
+def _fed(out: Path) -> Path:
+    """The file that a process writes its counts to, beside what it writes else."""
+    return out.with_name(f"{out.name}.fed.json")
 
 
 def run_ours(question: Question, place: Place, bits: str) -> Outcome:
@@ -132,21 +143,30 @@ def run_theirs(
     *,
     batch_size: str,
     adapters: Sequence[Path] | None = None,
-    is_trial: bool = False,
+    trial_seconds: float | None = None,
 ) -> Outcome:
     """One ``lm_eval`` after another, one an adapter.
+
+    Args:
+        question: what is asked.
+        place: where, and of which adapters where ``adapters`` names none.
+        bits: of the base.
+        batch_size: as the harness takes it.
+        adapters: fewer of them.
+        trial_seconds: after which a trial of a batch size ends; it also has less memory.
 
     Raises:
         CommandFailedError: a call did not end well.
     """
     folder = place.work / "scratch" / "theirs"
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     timed: list[Timed] = []
     waits = []
-    limits = (TRIAL_SECONDS, TRIAL_GIGABYTES) if is_trial else (PEER_SECONDS, 0)
+    limits = (round(trial_seconds), TRIAL_GIGABYTES) if trial_seconds else (PEER_SECONDS, 0)
     for adapter in place.adapters if adapters is None else adapters:
         out = folder / adapter.name
-        command = [sys.executable, str(PEER), *map(str, limits)]
+        command = [sys.executable, str(PEER), str(_fed(out)), *map(str, limits)]
         command += ["--model", "hf", "--device", "cpu", "--batch_size", batch_size]
         command += ["--model_args", f"pretrained={place.base},peft={adapter},dtype={DTYPES[bits]}"]
         command += ["--tasks", ",".join(item.name for item in question.items)]
@@ -159,7 +179,8 @@ def run_theirs(
         waits.append(seconds_before_requests(log.read_text(errors="replace"), timed[-1].began))
     known = [wait for wait in waits if wait is not None]
     mean = sum(known) / len(known) if known else None
-    return _outcome(timed, folder, "*/**/results_*.json", before=mean)
+    passes = read_passes(sorted(folder.glob("*.fed.json")))
+    return _outcome(timed, folder, "*/**/results_*.json", before=mean, passes=passes)
 
 
 _REQUESTS = re.compile(r"^(\d{4}-\d\d-\d\d[ T:]\d\d:\d\d:\d\d).*Running \w+ requests", re.MULTILINE)
@@ -180,7 +201,12 @@ def seconds_before_requests(log: str, began: float) -> float | None:
 
 
 def _outcome(
-    timed: Sequence[Timed], folder: Path, pattern: str, *, before: float | None = None
+    timed: Sequence[Timed],
+    folder: Path,
+    pattern: str,
+    *,
+    passes: Passes,
+    before: float | None = None,
 ) -> Outcome:
     """Sums the processes of one side up.
 
@@ -199,6 +225,7 @@ def _outcome(
         folder=folder,
         calls=len(timed),
         before_requests=round(before, 1) if before is not None else None,
+        passes=passes,
     )
 
 

@@ -79,17 +79,22 @@ def _triangle(length: int) -> int:
     return length * (length + 1) // 2
 
 
-def forward_flops(architecture: Architecture, work: Work, rank: int) -> int:
-    """Operations of a forward pass with an adapter of that rank on every linear layer."""
-    per_token = sum(
-        2 * inputs * outputs + 2 * rank * (inputs + outputs)
-        for inputs, outputs in architecture.linear_widths().values()
-    )
+def flops_parts(architecture: Architecture, work: Work, rank: int) -> dict[str, int]:
+    """Operations of a forward pass with an adapter of that rank on every linear layer, by part."""
+    widths = architecture.linear_widths().values()
+    layers = architecture.layers
     attention = 4 * architecture.heads * architecture.head_dim
-    head = 2 * architecture.hidden * architecture.vocabulary
-    return architecture.layers * (work.tokens * per_token + work.pairs * attention) + (
-        work.rows * head
-    )
+    return {
+        "linear": layers * work.tokens * sum(2 * i * o for i, o in widths),
+        "adapter": layers * work.tokens * sum(2 * rank * (i + o) for i, o in widths),
+        "attention": layers * work.pairs * attention,
+        "head": work.rows * 2 * architecture.hidden * architecture.vocabulary,
+    }
+
+
+def forward_flops(architecture: Architecture, work: Work, rank: int) -> int:
+    """All of them."""
+    return sum(flops_parts(architecture, work, rank).values())
 
 
 class Counter:

@@ -7,8 +7,9 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,22 +76,32 @@ class Invariance:
         self.samples = samples
         self.release = release
 
-    def run(self) -> dict[str, Any]:
-        """Each way beside the first: rows, how many are identical bit for bit, differences."""
-        first = self._rows("first", ())
+    def ways(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        """Each way beside the default one: rows, how many are identical, differences."""
         reversed_ = replace(self.place, adapters=self.place.adapters[::-1])
-        found = {
-            "batch size 1": compare_rows(first, self._rows("one", ("--batch-size", "1"))),
-            "batch size 4": compare_rows(first, self._rows("four", ("--batch-size", "4"))),
-            "adapters reversed": compare_rows(first, self._rows("reversed", (), reversed_)),
-            "passes not shared": compare_rows(first, self._rows("alone", ("--no-share-passes",))),
-            "passes shared": compare_rows(first, self._rows("shared", ("--share-passes",))),
-            "killed and resumed": self._killed(first),
+        return {
+            "batch size 1": lambda: self._again("one", ("--batch-size", "1")),
+            "batch size 4": lambda: self._again("four", ("--batch-size", "4")),
+            "adapters reversed": lambda: self._again("reversed", (), reversed_),
+            "passes not shared": lambda: self._again("alone", ("--no-share-passes",)),
+            "passes shared": lambda: self._again("shared", ("--share-passes",)),
+            "killed and resumed": self._killed,
+            "study: 1 and 2 workers": self._two_workers,
+            "study: killed and resumed": self._killed_study,
         }
-        return found | {"1 and 2 workers": self._workers()}
+
+    @cached_property
+    def first(self) -> Rows:
+        """At the default batch size, adapters in order."""
+        return self._rows("first", ())
+
+    def _again(
+        self, tag: str, options: Sequence[str], place: Place | None = None
+    ) -> dict[str, Any]:
+        return compare_rows(self.first, self._rows(tag, options, place))
 
     def _command(self, tag: str, options: Sequence[str], place: Place | None = None) -> list[str]:
-        out = self.place.work / "scratch" / "invariance" / tag
+        out = self._folder / tag
         shutil.rmtree(out, ignore_errors=True)
         return eval_command(
             place or self.place,
@@ -102,34 +113,46 @@ class Invariance:
 
     def _rows(self, tag: str, options: Sequence[str], place: Place | None = None) -> Rows:
         command = self._command(tag, options, place)
-        out = self.place.work / "scratch" / "invariance" / tag
+        out = self._folder / tag
         run_maple(command, self.place, out)
         return rows_of(read_store(out))
 
-    def _killed(self, first: Rows) -> dict[str, Any]:
-        command = self._command("killed", ())
-        out = self.place.work / "scratch" / "invariance" / "killed"
-        half = len({key[:2] for key in first}) // 2
+    def _killed(self) -> dict[str, Any]:
+        return self._resumed(self._command("killed", ()), self._folder / "killed", self.first)
+
+    def _resumed(self, command: Sequence[str], out: Path, expected: Rows) -> dict[str, Any]:
+        half = len({key[:2] for key in expected}) // 2
         left = kill_midway(command, self.place.env(), out, half)
         run_maple(command, self.place, out)
-        found = compare_rows(first, rows_of(read_store(out)))
+        found = compare_rows(expected, rows_of(read_store(out)))
         if left is None:
             found["differences"].append("it had ended before it could be killed")
         return found | {"evaluations_finished_when_killed": left}
 
-    def _workers(self) -> dict[str, Any]:
-        folder = self.place.work / "scratch" / "invariance"
-        study = folder / "study.yaml"
+    @property
+    def _folder(self) -> Path:
+        return self.place.work / "scratch" / "invariance"
+
+    def _study_command(self, tag: str, workers: int) -> list[str]:
+        study, out = self._folder / "study.yaml", self._folder / tag
+        shutil.rmtree(out, ignore_errors=True)
+        study.parent.mkdir(parents=True, exist_ok=True)
         study.write_text(yaml.safe_dump(self.study()), encoding="utf-8")
-        rows = []
-        for workers in (1, 2):
-            out = folder / f"workers-{workers}"
-            shutil.rmtree(out, ignore_errors=True)
-            command = maple_command("run", str(study), "--data-dir", str(self.release.resolve()))
-            command += ["--out", str(out), "--workers", str(workers)]
-            run_maple(command, self.place, out)
-            rows.append(rows_of(read_store(out)))
-        return compare_rows(*rows)
+        command = maple_command("run", str(study), "--data-dir", str(self.release.resolve()))
+        return [*command, "--out", str(out), "--workers", str(workers)]
+
+    @cached_property
+    def _one_worker(self) -> Rows:
+        run_maple(self._study_command("workers-1", 1), self.place, self._folder / "workers-1")
+        return rows_of(read_store(self._folder / "workers-1"))
+
+    def _two_workers(self) -> dict[str, Any]:
+        run_maple(self._study_command("workers-2", 2), self.place, self._folder / "workers-2")
+        return compare_rows(self._one_worker, rows_of(read_store(self._folder / "workers-2")))
+
+    def _killed_study(self) -> dict[str, Any]:
+        command = self._study_command("study-killed", 1)
+        return self._resumed(command, self._folder / "study-killed", self._one_worker)
 
     def study(self) -> Mapping[str, Any]:
         """Four adapters trained for two steps, then scored: two of them for a worker."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evaluation.answers import (
+    Answers,
     Comparison,
     compare,
     our_answers,
@@ -24,6 +25,8 @@ from benchmarks.training.processes import CommandFailedError
 from benchmarks.training.statistics import summary
 
 Say = Callable[[str], None]
+TRIAL_SECONDS = 240
+"""Of the first batch size that is tried."""
 
 
 @dataclass
@@ -39,6 +42,8 @@ class Cell:
     batch_size: str = ""
     ours: list[Outcome] = field(default_factory=list)
     theirs: list[Outcome] = field(default_factory=list)
+    their_answers: Answers = field(default_factory=dict)
+    """Of every adapter that a call has been made for."""
     comparison: Comparison | None = None
     work: dict[str, Any] = field(default_factory=dict)
 
@@ -60,6 +65,20 @@ class Cell:
         scale = len(self.place.adapters)
         pairs = zip(self.ours, self.theirs, strict=True)
         return [o.cpu_seconds * scale / o.calls / m.cpu_seconds for m, o in pairs]
+
+    def tokens(self) -> dict[str, int]:
+        """Asked for, really fed by each side, and the fewest; of all adapters.
+
+        The harness's are those of the calls made, times adapters over calls.
+        """
+        calls = sum(o.calls for o in self.theirs)
+        fed = sum(o.passes.tokens for o in self.theirs)
+        return {
+            "asked": self.work["tokens_one_option_at_a_time"],
+            "fed_lm_eval": round(fed * len(self.place.adapters) / calls),
+            "fed_ours": self.ours[-1].passes.tokens,
+            "fewest": self.work["tokens_fewest"],
+        }
 
     @property
     def differences(self) -> list[str]:
@@ -86,6 +105,7 @@ class Cell:
                 "lm_eval": summary([self.seconds_theirs(o) for o in self.theirs]),
             },
             "lm_eval_seconds_before_requests": self.theirs[-1].before_requests,
+            "tokens": self.tokens(),
             "work": self.work,
             "answers": self.comparison.as_json() if self.comparison else None,
             "outcomes": {
@@ -98,13 +118,16 @@ class Cell:
 def try_batch_sizes(cell: Cell, sizes: Sequence[str], say: Say) -> None:
     """One ``lm_eval`` call at each size, and the fastest is kept; failures are kept as such.
 
+    A size that takes half as long again as the fastest so far is ended.
+
     Raises:
         SystemExit: none of them ran.
     """
     adapter = cell.place.adapters[len(cell.place.adapters) // 2]
     best: tuple[float, str] | None = None
     for size in sizes:
-        entry: dict[str, Any] = {"batch_size": size}
+        limit = TRIAL_SECONDS if best is None else 1.5 * best[0]
+        entry: dict[str, Any] = {"batch_size": size, "limit_seconds": round(limit)}
         cell.tried.append(entry)
         try:
             outcome = run_theirs(
@@ -113,7 +136,7 @@ def try_batch_sizes(cell: Cell, sizes: Sequence[str], say: Say) -> None:
                 cell.bits,
                 batch_size=size,
                 adapters=[adapter],
-                is_trial=True,
+                trial_seconds=limit,
             )
         except CommandFailedError as error:
             entry["failed"] = str(error).splitlines()[0]
@@ -147,7 +170,7 @@ def run_pairs(
         architecture: of the base.
         say: told each pair.
     """
-    turns = itertools.cycle(cell.place.adapters)
+    turns = itertools.cycle(spread(cell.place.adapters))
     for number in range(n_pairs):
         began = time.monotonic()
         adapters = [next(turns) for _ in range(cell.calls)]
@@ -156,12 +179,19 @@ def run_pairs(
                 cell.ours.append(run_ours(cell.question, cell.place, cell.bits))
             else:
                 cell.theirs.append(_theirs(cell, adapters))
+                cell.their_answers |= their_answers(cell.theirs[-1].folder)
         say(
             f"  {cell.title} pair {number + 1}/{n_pairs}: ours {cell.ours[-1].seconds:.1f} s, "
             f"lm-eval {cell.seconds_theirs(cell.theirs[-1]):.1f} s, {cell.ratios()[-1]:.2f}x "
             f"({time.monotonic() - began:.0f} s)"
         )
     _examine(cell, numbers, counter, architecture)
+
+
+def spread(adapters: Sequence[Path]) -> list[Path]:
+    """The middle one, the first and the last, then the others: of few calls the mean is fair."""
+    first = [adapters[len(adapters) // 2], adapters[0], adapters[-1]]
+    return list(dict.fromkeys([*first, *adapters]))
 
 
 def _theirs(cell: Cell, adapters: Sequence[Path]) -> Outcome:
@@ -176,10 +206,10 @@ def _examine(
     counter: Counter,
     architecture: Architecture,
 ) -> None:
-    """Compares the last pair's answers and counts what had to be fed."""
+    """Compares answers, ours of the last pair, and counts what had to be fed."""
     stored = read_store(cell.ours[-1].folder)
-    theirs = their_answers(cell.theirs[-1].folder)
-    asked = {rank for rank, _ in theirs}
+    asked = {rank for rank, _ in cell.their_answers}
     ours = our_answers(stored, numbers)
-    cell.comparison = compare({k: v for k, v in ours.items() if k[0] in asked}, theirs)
+    ours = {k: v for k, v in ours.items() if k[0] in asked}
+    cell.comparison = compare(ours, cell.their_answers)
     cell.work = total_work(stored, counter, architecture)

@@ -19,44 +19,51 @@ FORMS = {
 
 
 def ranking_share(
-    place: Place, architecture: Architecture, counter: Counter, *, peak: float, samples: int
-) -> dict[str, dict[str, Any]]:
-    """Operations that had to be done, over what the peak allows in the time they took.
+    name: str, place: Place, architecture: Architecture, counter: Counter, *, samples: int
+) -> dict[str, Any]:
+    """Operations that had to be done in ranking, and the time they took.
 
     The time is that of the evaluations alone, as stored: tokenized prompts to written rows.
 
     Args:
+        name: of ``FORMS``.
         place: the wide base with one adapter.
         architecture: of the base.
         counter: with the base's tokenizer.
-        peak: FLOP/s, measured before.
         samples: of each task and language.
     """
-    found = {}
-    for name, (tasks, form) in FORMS.items():
-        out = place.work / "scratch" / "share"
-        shutil.rmtree(out, ignore_errors=True)
-        options = [*form, "--limit", str(samples)]
-        command = eval_command(place, out, tasks=tasks, bits="bf16", options=options)
-        outcome = run_maple(command, place, out)
-        evaluations = [
-            (forward_flops(architecture, work, stored.rank), work.tokens, stored.seconds)
-            for stored in read_store(out)
-            for work in [counter.work(stored)]
-        ]
-        found[name] = {**shares(evaluations, peak), "process_seconds": round(outcome.seconds, 2)}
-    return found
+    tasks, form = FORMS[name]
+    out = place.work / "scratch" / "share"
+    shutil.rmtree(out, ignore_errors=True)
+    options = [*form, "--limit", str(samples)]
+    command = eval_command(place, out, tasks=tasks, bits="bf16", options=options)
+    outcome = run_maple(command, place, out)
+    evaluations = [
+        (forward_flops(architecture, work, stored.rank), work.tokens, stored.seconds)
+        for stored in read_store(out)
+        for work in [counter.work(stored)]
+    ]
+    return rates(evaluations) | {
+        "tokens_fed": outcome.passes.tokens,
+        "process_seconds": round(outcome.seconds, 2),
+    }
 
 
-def shares(evaluations: Sequence[tuple[int, int, float]], peak: float) -> dict[str, Any]:
+def rates(evaluations: Sequence[tuple[int, int, float]]) -> dict[str, Any]:
     """Of (operations, tokens, seconds) of each evaluation; the total, and the best of them."""
     flops, tokens, seconds = (sum(column) for column in zip(*evaluations, strict=True))
-    each = [f / s / peak for f, _, s in evaluations]
+    each = [f / s / 1e12 for f, _, s in evaluations]
     return {
-        "share": round(flops / seconds / peak, 4),
-        "share_min": round(min(each), 4),
-        "share_max": round(max(each), 4),
+        "tflops": round(flops / seconds / 1e12, 4),
+        "tflops_min": round(min(each), 4),
+        "tflops_max": round(max(each), 4),
         "tokens_fewest": tokens,
         "seconds": round(seconds, 3),
-        "tflops": round(flops / seconds / 1e12, 4),
     }
+
+
+def with_peak(found: dict[str, Any], peaks: Sequence[float]) -> dict[str, Any]:
+    """The rates over the larger of the peaks measured before and after, in FLOP/s."""
+    peak = max(peaks) / 1e12
+    shares = {f"share{end}": round(found[f"tflops{end}"] / peak, 4) for end in ("", "_min", "_max")}
+    return shares | found | {"peak_tflops": [round(p / 1e12, 4) for p in peaks]}

@@ -1,4 +1,4 @@
-"""The table and the verdicts on the targets."""
+"""The table, the verdicts on the targets, and what the last line says first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TARGETS = {
 SHARE_TARGET = 0.5
 HEAD = (
     "question", "bits", "ours", "lm-eval", "batch", "x lm-eval", "(spread)", "x cpu",
-    "tokens asked", "fewest", "floor", "answers",
+    "tokens asked", "fed lm-eval", "fed ours", "fewest", "floor", "answers",
 )  # fmt: skip
 
 
@@ -28,6 +28,35 @@ def table(cells: Sequence[Cell], peak: float) -> list[str]:
     rows = [HEAD, *(_row(cell, peak) for cell in cells)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(v.rjust(w) for v, w in zip(row, widths, strict=True)) for row in rows]
+
+
+CURVE_HEAD = (
+    "tokens asked", "fed", "fewest", "GFLOP", "attention", "passes", "GB", "floor", "predicted",
+    "measured",
+)  # fmt: skip
+
+
+def curve_lines(name: str, curve: dict[str, Any]) -> list[str]:
+    """A curve of cost: its line, then its points."""
+    rows = [(name, *CURVE_HEAD)]
+    for x, point in curve["points"].items():
+        flops = point["gigaflops"]
+        rows.append((
+            x,
+            *map(str, point["tokens"].values()),
+            f"{sum(flops.values()):.0f}",
+            f"{flops['attention']:.1f}",
+            str(point["passes"]),
+            f"{point['gigabytes']:.1f}",
+            *(f"{point[f'{kind}_seconds']:.2f} s" for kind in ("floor", "predicted")),
+            f"{point['seconds']:.2f} s",
+        ))  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        *("  ".join(v.rjust(w) for v, w in zip(row, widths, strict=True)) for row in rows),
+        f"predicted = {curve['fixed_seconds']:.2f} s + {curve['seconds_per_floor_second']:.2f} "
+        f"floor; at most {curve['largest_error']:.0%} off",
+    ]
 
 
 def floor_seconds(work: dict[str, Any], peak: float) -> float:
@@ -46,8 +75,7 @@ def _row(cell: Cell, peak: float) -> tuple[str, ...]:
         f"{ratio['median']:.2f}",
         f"{ratio['min']:.2f}-{ratio['max']:.2f}",
         f"{summary(cell.cpu_ratios())['median']:.2f}",
-        str(cell.work["tokens_one_option_at_a_time"]),
-        str(cell.work["tokens_fewest"]),
+        *map(str, cell.tokens().values()),
         f"{floor_seconds(cell.work, peak):.1f} s",
         _answers(cell),
     )
@@ -71,4 +99,14 @@ def verdicts(result: dict[str, Any]) -> dict[str, bool]:
         met[f"{name}: {SHARE_TARGET:.0%} of peak"] = found["share"] >= SHARE_TARGET
     for name, found in result["invariance"].items():
         met[f"scores the same: {name}"] = not found["differences"]
+    for name in result["failed"]:
+        met[f"{name}: ran to its end"] = False
     return met
+
+
+def headline(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Each question's ratio and tokens in a row, out of what the cells hold in full."""
+    return {
+        "ratios_to_lm_eval": {cell.title: summary(cell.ratios())["median"] for cell in cells},
+        "tokens": {cell.title: cell.tokens() for cell in cells},
+    }

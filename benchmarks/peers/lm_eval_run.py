@@ -1,8 +1,9 @@
-"""lm-evaluation-harness's own command line: ``lm_eval_run.py SECONDS GIGABYTES ARGUMENT...``.
+"""lm-evaluation-harness's own command line: ``lm_eval_run.py FED SECONDS GIGABYTES ARGUMENT...``.
 
 One thing is put back: transformers 5 has no ``data.metrics.squad_metrics`` any more, which the
-harness's XQuAD imports. And it ends itself after SECONDS, or beyond GIGABYTES of address space, so
-that a batch size that does not fit costs no other process its memory.
+harness's XQuAD imports. The tokens it feeds are counted into the file FED. And it ends itself after
+SECONDS, or beyond GIGABYTES of address space, so that a batch size that does not fit costs no other
+process its memory.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ import signal
 import string
 import sys
 import types
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # it is run by its path
+
+from benchmarks.peers.fed_tokens import count_fed_tokens
 
 _ARTICLES = ("a", "an", "the")
 _MODULE = "transformers.data.metrics.squad_metrics"
@@ -60,7 +66,8 @@ def restore_squad_metrics() -> None:
 
 
 def main() -> None:
-    seconds, gigabytes, *arguments = sys.argv[1:]
+    fed, seconds, gigabytes, *arguments = sys.argv[1:]
+    count_fed_tokens(Path(fed))
     signal.alarm(int(seconds))
     if int(gigabytes):
         limit = int(gigabytes) * 2**30

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from benchmarks.evaluate import Bench, parse
+from benchmarks.evaluation import pairs
 from benchmarks.evaluation.answers import Answer, compare
 from benchmarks.evaluation.contestants import (
     Outcome,
@@ -17,14 +23,17 @@ from benchmarks.evaluation.contestants import (
     seconds_before_requests,
 )
 from benchmarks.evaluation.cost import made_rows
+from benchmarks.evaluation.explained import Machine, Point, explained, weight_bytes
 from benchmarks.evaluation.floor import Fed, Work, forward_flops, shared_work
 from benchmarks.evaluation.invariance import compare_rows, relative
 from benchmarks.evaluation.items import Item, cut_questions
-from benchmarks.evaluation.pairs import Cell
-from benchmarks.evaluation.share import shares
-from benchmarks.evaluation.show import floor_seconds, verdicts
+from benchmarks.evaluation.pairs import Cell, spread
+from benchmarks.evaluation.passes import Passes, read_passes
+from benchmarks.evaluation.share import rates, with_peak
+from benchmarks.evaluation.show import curve_lines, floor_seconds, verdicts
 from benchmarks.peers.lm_eval_run import compute_exact, compute_f1
 from benchmarks.training.bases import Architecture
+from benchmarks.training.processes import CommandFailedError
 
 TINY = Architecture(
     hidden=32, layers=2, heads=4, key_value_heads=2, intermediate=48,
@@ -103,6 +112,136 @@ def test_a_ratio_is_of_one_harness_call_for_each_adapter() -> None:
     found = cell(5, [outcome(10.0), outcome(20.0)], [outcome(30.0, 2), outcome(100.0, 5)])
     assert found.ratios() == [7.5, 5.0]
     assert found.cpu_ratios() == [7.5, 5.0]
+
+
+def test_calls_of_few_pairs_are_spread_over_the_adapters() -> None:
+    ranks = [Path(str(n)) for n in (8, 16, 32, 64, 128)]
+    assert [int(str(p)) for p in spread(ranks)] == [32, 8, 128, 16, 64]
+    assert spread(ranks[:1]) == ranks[:1]
+
+
+def test_the_fastest_batch_size_is_kept_and_much_slower_ones_are_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    takes = {"4": 100.0, "8": 60.0, "16": 95.0, "auto": 70.0}
+    limits = []
+
+    def theirs(*_: Any, batch_size: str, trial_seconds: float, **__: Any) -> Outcome:
+        limits.append(trial_seconds)
+        if takes[batch_size] > trial_seconds:
+            raise CommandFailedError("exit code -14\nlast words")
+        return outcome(takes[batch_size])
+
+    monkeypatch.setattr(pairs, "run_theirs", theirs)
+    tried = cell(5, [], [])
+    pairs.try_batch_sizes(tried, list(takes), lambda _: None)
+    assert tried.batch_size == "8"
+    assert limits == [pairs.TRIAL_SECONDS, 150.0, 90.0, 90.0]
+    assert [entry.get("failed") for entry in tried.tried] == [None, None, "exit code -14", None]
+
+
+def test_tokens_of_the_harness_are_of_one_call_for_each_adapter() -> None:
+    ours, theirs = outcome(1.0), [outcome(1.0, 2), outcome(1.0, 1)]
+    ours = replace(ours, passes=Passes(((0.0, 40), (1.0, 16))))
+    theirs = [replace(o, passes=Passes(((0.0, 30 * o.calls),))) for o in theirs]
+    measured = cell(5, [ours], theirs)
+    measured.work = {"tokens_one_option_at_a_time": 120, "tokens_fewest": 50}
+    assert measured.tokens() == {
+        "asked": 120, "fed_lm_eval": 150, "fed_ours": 56, "fewest": 50,
+    }  # fmt: skip
+
+
+COUNTED = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from benchmarks.peers.fed_tokens import count_fed_tokens
+count_fed_tokens(Path({out!r}))
+assert "torch" not in sys.modules
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+sizes = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48)
+model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)).eval()
+ids = torch.ones((3, 7), dtype=torch.long)
+with torch.no_grad():
+    model(ids)
+    model.generate(ids, max_new_tokens=3, min_new_tokens=3, do_sample=False, pad_token_id=0)
+"""
+
+
+def test_every_pass_of_a_process_is_counted_with_its_padding(tmp_path: Path) -> None:
+    out = tmp_path / "fed.json"
+    code = COUNTED.format(root=str(Path(__file__).parents[2]), out=str(out))
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    passes = read_passes([out, tmp_path / "none.json"])
+    # One pass; then the prompts, and each new token but the last.
+    assert [tokens for _, tokens in passes.each] == [21, 21, 3, 3]
+    assert (passes.tokens, passes.count) == (48, 4)
+    times = [at for at, _ in passes.each]
+    assert times == sorted(times)
+    assert passes.between(times[1], times[2]).tokens == 24
+
+
+def test_a_line_through_a_curve_predicts_what_operations_and_bytes_explain() -> None:
+    machine = Machine(flops=2e12, bytes=1e10)
+
+    def point(seconds: float, gigaflops: float, gigabytes: float) -> Point:
+        return Point(
+            seconds=seconds,
+            gigaflops={"linear": gigaflops / 2, "attention": gigaflops / 2},
+            passes=1,
+            gigabytes=gigabytes,
+            tokens={"asked": 1, "fed": 1, "fewest": 1},
+        )
+
+    first = point(0.0, 4000.0, 10.0)
+    assert first.floor(machine) == pytest.approx(2.0 + 1.0)
+    floors = {1: (2000.0, 0.0), 2: (2000.0, 20.0), 5: (12000.0, 0.0)}
+    seconds = [8 + 2.5 * f for f in (1.0, 3.0, 6.0)]
+    points = {x: point(s, *f) for (x, f), s in zip(floors.items(), seconds, strict=True)}
+    found = explained(points, machine)
+    assert (found["fixed_seconds"], found["seconds_per_floor_second"]) == (8.0, 2.5)
+    assert found["largest_error"] == 0.0
+    points[5] = replace(points[5], seconds=30.0)
+    off = explained(points, machine)
+    slope, start = np.polyfit([1.0, 3.0, 6.0], [10.5, 15.5, 30.0], 1)
+    assert off["fixed_seconds"] == pytest.approx(start, abs=1e-3)
+    assert off["points"]["2"]["predicted_seconds"] == pytest.approx(start + 3 * slope, abs=1e-3)
+    assert "at most" in curve_lines("adapters", off)[-1]
+
+
+def test_weights_of_a_pass_are_those_that_it_multiplies_by() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=TINY.hidden,
+        num_hidden_layers=TINY.layers,
+        num_attention_heads=TINY.heads,
+        num_key_value_heads=TINY.key_value_heads,
+        intermediate_size=TINY.intermediate,
+        vocab_size=TINY.vocabulary,
+        tie_word_embeddings=False,
+    )
+    model = LlamaForCausalLM(config)
+    own = [p for n, p in model.named_parameters() if "norm" not in n and "embed" not in n]
+    assert weight_bytes(TINY, "fp32") == 2 * weight_bytes(TINY, "bf16")
+    assert weight_bytes(TINY, "fp32") == sum(p.numel() for p in own) * 4
+
+
+def test_a_part_that_fails_is_told_and_leaves_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(parse(["--work", str(tmp_path), "--data", str(tmp_path), "--parts", "pairs"]))
+    assert bench.parts[:2] == ["mix", "apart"]
+
+    def fails() -> None:
+        raise SystemExit("no file")
+
+    assert bench.each("cost", {"a": fails, "b": lambda: {"x": 1}}) == {"b": {"x": 1}}
+    assert bench.failed == {"cost: a": "SystemExit: no file"}
+    assert "cost: a: FAILED" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="unknown"):
+        Bench(parse(["--work", str(tmp_path), "--data", str(tmp_path), "--parts", "mixx"]))
 
 
 def test_the_same_answers_are_equal_and_others_are_told() -> None:
@@ -189,19 +328,22 @@ def test_made_samples_share_no_beginning_and_have_their_length() -> None:
 
 
 def test_shares_and_verdicts() -> None:
-    found = shares([(100, 10, 1.0), (300, 30, 1.0)], peak=400.0)
+    rate = rates([(100 * 10**10, 10, 1.0), (300 * 10**10, 30, 1.0)])
+    found = with_peak(rate, [3e12, 4e12])
     assert (found["share"], found["share_min"], found["share_max"]) == (0.5, 0.25, 0.75)
     assert floor_seconds({"gigaflops_fewest": 2.0}, 4e9) == 0.5
     met = verdicts({
         "cells": [{"question": "mix", "bits": "fp32", "ratio": {"median": 2.9}}],
         "share_of_peak": {"wide": found},
         "invariance": {"batch size 1": {"differences": []}, "killed": {"differences": ["x"]}},
+        "failed": {"cost": "no memory"},
     })  # fmt: skip
     assert met == {
         "mix fp32: 3.0x lm-eval": False,
         "wide: 50% of peak": True,
         "scores the same: batch size 1": True,
         "scores the same: killed": False,
+        "cost: ran to its end": False,
     }
 
 

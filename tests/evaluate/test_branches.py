@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +13,7 @@ from tests.tiny_models import FAMILIES, TEXTS
 
 from maple.base import LoadedBase
 from maple.evaluate import Engine
-from maple.evaluate.branches import Row, branched_rows, plain_rows
+from maple.evaluate.branches import Row, branched_rows, padded_tables, plain_rows, seen
 from maple.evaluate.encode import EncodedOption, EncodedRequest
 
 Bases = Callable[..., LoadedBase]
@@ -27,11 +28,13 @@ drawn_options = st.lists(
 )
 
 
-def company(row: Row, place: int) -> list[tuple[int, int]]:
-    """What a place sees, as (position, token): the mask spelled out."""
-    own = next((b for b in row.branches if b[0] <= place < b[1]), (row.n_shared, row.n_shared))
-    seen = [*range(min(row.n_shared, place + 1)), *range(own[0], min(own[1], place + 1))]
-    return [(row.positions[p], row.ids[p]) for p in seen]
+def company(rows: Sequence[Row], row: Row, place: int) -> list[tuple[int, int]]:
+    """What a place of a pass sees, as (position, token): by the mask, or causally without one."""
+    ids, positions = padded_tables(rows, pad=0)
+    sees = seen(rows, ids.shape[1])
+    number = rows.index(row)
+    places = np.arange(place + 1) if sees is None else np.flatnonzero(sees[number, place])
+    return list(zip(positions[number, places].tolist(), ids[number, places].tolist(), strict=True))
 
 
 @given(drawn_options)
@@ -43,7 +46,7 @@ def test_every_token_is_predicted_from_what_stands_before_it_in_its_option(
         for (ids, start), (row, targets) in zip(options, found, strict=True):
             assert [token for _, token in targets] == list(ids[start:])
             for index, (place, _) in enumerate(targets, start=start):
-                assert company(row, place) == list(enumerate(ids[:index]))
+                assert company(rows, row, place) == list(enumerate(ids[:index]))
 
 
 @given(drawn_options)
@@ -56,7 +59,7 @@ def test_branches_are_taken_only_where_they_save_a_fifth(options: Options) -> No
 def test_letters_cost_one_row_of_the_prompt() -> None:
     (row,) = branched_rows([((1, 2, 3, letter), 3) for letter in (7, 8, 9)])
     assert row.ids == (1, 2, 3)
-    assert row.is_plain
+    assert seen([row], 3) is None
     assert row.targets == (((2, 7),), ((2, 8),), ((2, 9),))
 
 

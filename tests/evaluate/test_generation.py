@@ -19,7 +19,6 @@ from maple.evaluate import Engine
 from maple.evaluate.encode import EncodedRequest
 from maple.evaluate.generation import Limits, generate_batched
 from maple.evaluate.generation.endings import Endings
-from maple.evaluate.generation.passes import Passes
 from maple.study import DecodingSettings
 
 Bases = Callable[..., LoadedBase]
@@ -274,7 +273,8 @@ def test_a_model_whose_slots_go_wrong_is_left_to_generate(
 ) -> None:
     base = shared_base()
     # A mask that hides nothing: every slot sees what lies behind its answer.
-    monkeypatch.setattr(Passes, "_added", lambda _, sees: torch.zeros(sees.shape))
+    name = "maple.evaluate.generation.passes.added_mask"
+    monkeypatch.setattr(name, lambda sees, _: torch.zeros(sees.shape))
     assert Engine(base.model, base)._passes is None
 
 

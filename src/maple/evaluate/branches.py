@@ -14,6 +14,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 _LARGEST_SHARE = 0.8
 """Of the plain rows' tokens that a branched row may hold; above, plain rows are kept."""
@@ -32,10 +39,62 @@ class Row:
     targets: tuple[tuple[tuple[int, int], ...], ...]
     """Per option: the places that predict its scored tokens, each with the token."""
 
+
+class Branched(Protocol):
+    """Tokens of a row, their positions, and who sees whom."""
+
     @property
-    def is_plain(self) -> bool:
-        """Whether causal attention alone gives every token its company."""
-        return len(self.branches) < 2
+    def ids(self) -> Sequence[int]:
+        """Token ids."""
+
+    @property
+    def positions(self) -> Sequence[int]:
+        """Their positions."""
+
+    @property
+    def n_shared(self) -> int:
+        """Tokens that every branch sees."""
+
+    @property
+    def branches(self) -> Sequence[tuple[int, int]]:
+        """First and last place of each branch, the last one excluded."""
+
+
+def padded_tables(
+    rows: Sequence[Branched], pad: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and positions (rows, width), padded at the right.
+
+    Args:
+        rows: of one pass.
+        pad: the id that fills rows up; positions go on counting there.
+    """
+    width = max(len(row.ids) for row in rows)
+    ids = np.full((len(rows), width), pad, dtype=np.int64)
+    positions = np.tile(np.arange(width), (len(rows), 1))
+    for number, row in enumerate(rows):
+        ids[number, : len(row.ids)] = row.ids
+        positions[number, : len(row.ids)] = row.positions
+    return ids, positions
+
+
+def seen(rows: Sequence[Branched], width: int) -> NDArray[np.bool_] | None:
+    """What each token sees, (rows, width, width); None where causal attention says it already."""
+    if all(len(row.branches) < 2 for row in rows):
+        return None
+    sees = np.tile(np.tri(width, dtype=bool), (len(rows), 1, 1))
+    for number, row in enumerate(rows):
+        for begin, end in row.branches[1:]:
+            sees[number, begin:end, row.n_shared : begin] = False
+    return sees
+
+
+def added_mask(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Zero where seen, in the scores' dtype: a bool mask is not taken by all kernels."""
+    import torch
+
+    zeros = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
+    return zeros.masked_fill(~sees, torch.finfo(dtype).min)
 
 
 def plain_rows(options: Sequence[tuple[tuple[int, ...], int]]) -> tuple[Row, ...]:

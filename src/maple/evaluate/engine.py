@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +21,7 @@ import numpy as np
 from maple.base import LoadedBase, compute_context, label_logits, let_autocast_choose
 from maple.catalog.contracts import GenerationResponse, RankingResponse
 from maple.evaluate.batches import halving, token_budget_batches
-from maple.evaluate.branches import Row, plain_rows
+from maple.evaluate.branches import Row, added_mask, padded_tables, plain_rows, seen
 from maple.evaluate.encode import EncodedRequest
 from maple.evaluate.generation import (
     Endings,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _PADDED_TOKENS = 8192
 """Of one pass of padded rows."""
+_SLOT_BYTES = 1 << 29
+"""Of the keys and values of all answers that are being written, where a pass is less."""
 _LOGIT_ROWS = 1024
 """Scored positions whose float32 log-softmax is held at once."""
 
@@ -92,10 +95,20 @@ class Engine:
         limits = limits or Limits()
         endings = Endings(self.base.tokenizer, self.end_ids())
         if self._passes is not None:
+            limits = replace(limits, max_tokens=max(limits.max_tokens, self._places()))
             return generate_stream(requests, self._passes, endings, limits=limits, wanted=wanted)
         return generate_batched(
             requests, self.model, self.base, endings, limits=limits, wanted=wanted
         )
+
+    def _places(self) -> int:
+        """Tokens whose keys and values take ``_SLOT_BYTES``: of a small model, more than a pass."""
+        config: Any = self.base.model.config.get_text_config()
+        heads = config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        kept = getattr(config, "num_key_value_heads", None) or heads
+        width = 2 * config.num_hidden_layers * kept * size
+        return int(_SLOT_BYTES // (width * self.base.dtype.itemsize))
 
     @cached_property
     def _passes(self) -> Passes | None:
@@ -138,13 +151,9 @@ class Engine:
         import torch
 
         rows = self._rows(requests)
-        width = max(len(row.ids) for row in rows)
-        ids = np.full((len(rows), width), self._pad, dtype=np.int64)
-        positions = np.tile(np.arange(width), (len(rows), 1))
-        scored = np.zeros((len(rows), width), dtype=bool)
+        ids, positions = padded_tables(rows, self._pad)
+        scored = np.zeros(ids.shape, dtype=bool)
         for number, row in enumerate(rows):
-            ids[number, : len(row.ids)] = row.ids
-            positions[number, : len(row.ids)] = row.positions
             scored[number, [place for option in row.targets for place, _ in option]] = True
         device = self.base.device
         with torch.inference_mode(), compute_context(self.base):
@@ -154,7 +163,7 @@ class Engine:
                 positions=torch.from_numpy(positions).to(device),
                 selected=torch.from_numpy(scored).to(device),
                 use_cache=False,
-                **self._mask(rows, width),
+                **self._mask(rows, ids.shape[1]),
             )
         # Logits come in row-major order of what is scored; several tokens may share a place.
         order = np.cumsum(scored.ravel()).reshape(scored.shape) - 1
@@ -180,17 +189,11 @@ class Engine:
         """The branches' attention mask, (rows, 1, width, width); none where all rows are plain."""
         import torch
 
-        if all(row.is_plain for row in rows):
+        sees = seen(rows, width)
+        if sees is None:
             return {}
-        sees = np.tile(np.tri(width, dtype=bool), (len(rows), 1, 1))
-        for number, row in enumerate(rows):
-            for begin, end in row.branches[1:]:
-                sees[number, begin:end, row.n_shared : begin] = False
         mask = torch.from_numpy(sees).to(self.base.device)[:, None]
-        # Added to the attention scores, in their dtype: a bool mask is not taken by all kernels.
-        dtype = self.base.dtype
-        added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-        return {"attention_mask": added.masked_fill(~mask, torch.finfo(dtype).min)}
+        return {"attention_mask": added_mask(mask, self.base.dtype)}
 
     def end_ids(self) -> set[int]:
         """Token ids that end an answer: the tokenizer's EOS and the generation config's."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 import time
 import traceback
 import warnings
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+import pyarrow
 from rich.console import Console
 
 from maple.errors import MapleError
@@ -99,6 +101,7 @@ def main(descriptor: int) -> None:
     """Does what is ordered over a connection until there is no more; does not return."""
     # As in cli.main: deprecations between the libraries below us.
     warnings.simplefilter("ignore", FutureWarning)
+    _keep_pandas_out()
     link = Connection(descriptor)
     # Where the parent is gone there is nobody to tell; the watching thread ends this process.
     with contextlib.suppress(OSError, EOFError):
@@ -112,6 +115,27 @@ def main(descriptor: int) -> None:
         except Exception:
             link.send(Ended(RuntimeError(f"in a worker:\n{traceback.format_exc()}")))
     os._exit(0)
+
+
+class _NoPandas:
+    """Finds modules as ever, but not pandas."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is kept out for a moment", name=name)
+
+
+def _keep_pandas_out() -> None:
+    """Lets pyarrow find no pandas: it imports it, 0.9 seconds, to look at the first list it gets.
+
+    It looks once in a process. Nothing here makes data frames.
+    """
+    sys.meta_path.insert(0, _NoPandas())
+    try:
+        pyarrow.array([0])
+    finally:
+        del sys.meta_path[0]
 
 
 def _work(link: Connection) -> None:

@@ -4,6 +4,7 @@ low_rank      a frozen layer and the updates of one or several runs
 elementwise   norm, gated unit, rotary embedding
 attention     within packed examples, without a mask
 loss          head and cross-entropy in blocks
+places        between tokens end to end and attention's padded batches
 tree          scoring's attention: shared beginnings once, branches behind them
 scores        scoring's head: log-probabilities in blocks
 scoring       scoring's passes, of one model or of several on one base

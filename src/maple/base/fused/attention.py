@@ -20,6 +20,8 @@ import torch
 from torch.autograd import Function
 from torch.nn.functional import scaled_dot_product_attention
 
+from maple.base.fused.places import laid_out, put_back
+
 _CALL_COST = 1 << 14
 """What one more call is worth, in token pairs: below it, groups are merged."""
 
@@ -113,13 +115,12 @@ def packed_attention(
     Returns:
         (tokens, heads, d); what stands at padding means nothing.
     """
-    done = []
-    for group in layout.groups:
-        parts = (_laid_out(x, group) for x in (query, key, value))
-        answered = _causal(*parts, scale=scale)
-        done.append(answered.transpose(1, 2).reshape(-1, *query.shape[1:]))
-    laid = done[0] if len(done) == 1 else torch.cat(done)
-    return laid.index_select(0, layout.back)
+
+    def answered(group: Group) -> torch.Tensor:
+        parts = (laid_out(x, group.source, group.examples) for x in (query, key, value))
+        return _causal(*parts, scale=scale)
+
+    return put_back(map(answered, layout.groups), layout.back)
 
 
 def _causal(
@@ -168,9 +169,3 @@ class _Short(Function):
         of_value = weights.transpose(1, 2) @ of_out
         of_inputs = (of_scores @ k, of_scores.transpose(1, 2) @ q, of_value)
         return (*(x.view(gradient.shape) for x in of_inputs), None)
-
-
-def _laid_out(x: torch.Tensor, group: Group) -> torch.Tensor:
-    """(tokens, heads, d) -> (examples, heads, width, d)."""
-    chosen = x.index_select(0, group.source)
-    return chosen.view(group.examples, group.width, *x.shape[1:]).transpose(1, 2)

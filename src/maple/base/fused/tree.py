@@ -21,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import scaled_dot_product_attention
 
+from maple.base.fused.places import laid_out, put_back
+
 _CALL_PAIRS = 1 << 12
 """What one more call is worth, in token pairs."""
 _GATHER_ROWS = 32
@@ -133,19 +135,13 @@ def tree_attention(
     Returns:
         (tokens, heads, d).
     """
-    done = []
-    for group in layout.groups:
-        q = _laid_out(query, group.queries, group.rows)
-        k, v = (_laid_out(x, group.keys, group.rows) for x in (key, value))
-        answered = _attend(q, k, v, group.mask, scale=scale)
-        done.append(answered.transpose(1, 2).reshape(-1, *query.shape[1:]))
-    laid = done[0] if len(done) == 1 else torch.cat(done)
-    return laid.index_select(0, layout.back)
 
+    def answered(group: Group) -> torch.Tensor:
+        q = laid_out(query, group.queries, group.rows)
+        k, v = (laid_out(x, group.keys, group.rows) for x in (key, value))
+        return _attend(q, k, v, group.mask, scale=scale)
 
-def _laid_out(x: torch.Tensor, places: torch.Tensor, rows: int) -> torch.Tensor:
-    """(tokens, heads, d) -> (rows, heads, width, d)."""
-    return x.index_select(0, places).view(rows, -1, *x.shape[1:]).transpose(1, 2)
+    return put_back(map(answered, layout.groups), layout.back)
 
 
 def _attend(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maple.base import LoadedBase, compute_context, label_logits
+from maple.evaluate.branches import added_mask, padded_tables, seen
 from maple.evaluate.encode import EncodedRequest
 from maple.evaluate.generation.answer import Answer
 from maple.evaluate.generation.attention import is_ours, slot_attention
@@ -61,13 +62,9 @@ class Passes:
         from transformers.cache_utils import DynamicCache
 
         rows = [_Row(bundle) for bundle in newcomers]
-        width = max(len(row.ids) for row in rows)
-        ids = np.full((len(rows), width), self._pad, dtype=np.int64)
-        positions = np.tile(np.arange(width), (len(rows), 1))
-        last = np.zeros((len(rows), width), dtype=bool)
+        ids, positions = padded_tables(rows, self._pad)
+        last = np.zeros(ids.shape, dtype=bool)
         for number, row in enumerate(rows):
-            ids[number, : len(row.ids)] = row.ids
-            positions[number, : len(row.ids)] = row.positions
             last[number, [end - 1 for _, end in row.branches]] = True
         device = self.base.device
         # Without the config: layers made by it would keep a window's last tokens only.
@@ -112,13 +109,9 @@ class Passes:
         """What each token of a row sees; nothing where causal attention says it already."""
         import torch
 
-        if all(len(row.branches) < 2 for row in rows):
+        sees = seen(rows, positions.shape[1])
+        if sees is None:
             return {}
-        width = positions.shape[1]
-        sees = np.tile(np.tri(width, dtype=bool), (len(rows), 1, 1))
-        for number, row in enumerate(rows):
-            for begin, end in row.branches[1:]:
-                sees[number, begin:end, row.n_shared : begin] = False
         behind = positions[:, :, None] - positions[:, None, :]
         device = self.base.device
         return {
@@ -135,21 +128,14 @@ class Passes:
             sees: (rows, 1, tokens, places) bool, in a layer that sees everything.
             behind: (rows, 1, tokens, places) by how many positions a place is earlier.
         """
+        dtype = self.base.dtype
         if self._window is None:
-            return self._added(sees)
-        near = self._added(sees & (behind < self._window))
+            return added_mask(sees, dtype)
+        near = added_mask(sees & (behind < self._window), dtype)
         if self._kinds is None:
             return near
-        far = self._added(sees)
+        far = added_mask(sees, dtype)
         return {kind: near if kind == _SLIDING else far for kind in self._kinds}
-
-    def _added(self, sees: torch.Tensor) -> torch.Tensor:
-        """Zero where seen: numbers in the attention's dtype, which all kernels take."""
-        import torch
-
-        dtype = self.base.dtype
-        zeros = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
-        return zeros.masked_fill(~sees, torch.finfo(dtype).min)
 
 
 class Read:
