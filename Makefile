@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: quickstart test check lint types layers methods-table bench-train bench-evaluate clean
+.PHONY: quickstart test check lint types layers methods-table bench-train bench-evaluate bench-statistics clean
 
 quickstart: $(STAMP)
 	$(BIN)/maple quickstart
@@ -36,6 +36,10 @@ bench-train: $(DEV_STAMP)
 # Scoring beside lm-evaluation-harness; BENCH=--quick for a smoke test.
 bench-evaluate: $(DEV_STAMP)
 	$(BIN)/python benchmarks/evaluate.py $(BENCH)
+
+# Calibration on simulated studies of known truth; BENCH=--quick for a smoke test.
+bench-statistics: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/statistics.py $(BENCH)
 
 # torch first and bounded: the machine's pip configuration chooses its build (a CPU one where that
 # is what it offers), and an unbounded torch would bring gigabytes of CUDA with it.

@@ -10,6 +10,7 @@ MapleError                 what was asked, why it cannot be, what to do next
 ├── TrainingError          a run that cannot go on: non-finite loss, nothing trainable
 │   └── DeadAdapterError   an adapter that does not change the base's logits
 ├── EngineError            an engine that cannot answer, or not as the reference engine does
+├── TrackerError           an experiment tracker that cannot be reached, or refuses what is written
 ├── WorkerError            a process of a study that died: out of memory, or killed
 └── MismatchError          an adapter and a base (or bits) that do not belong together
 """
@@ -62,6 +63,10 @@ class DeadAdapterError(TrainingError):
 
 class EngineError(MapleError):
     """An engine that cannot answer what is asked, or answers other than the reference engine."""
+
+
+class TrackerError(MapleError):
+    """An experiment tracker that cannot be reached, or refuses what is written to it."""
 
 
 class WorkerError(MapleError):

@@ -11,10 +11,19 @@ import pytest
 from maple.base import LoadedBase
 from maple.cli.decoding import decoding_settings
 from maple.errors import UsageError
-from maple.evaluate import Engine, PreparedTask, prepare_task, score_batches
+from maple.evaluate import (
+    Engine,
+    PreparedTask,
+    Written,
+    prepare_task,
+    score_batches,
+    write_answers,
+)
 from maple.evaluate.encode import Encoder
 from maple.evaluate.prepare import TaskRequest
 from maple.files import Files
+from maple.run import generating
+from maple.run.generating import together
 from maple.study import DecodingSettings, PromptSettings
 
 N_SAMPLES = 10
@@ -69,6 +78,46 @@ def test_rows_come_one_by_one_and_resume(
     rest = [row for part in parts(base, prepared, stored) for row in part]
     assert {row.sample_id for row in rest} == set(rows) - stored
     assert all(row == rows[row.sample_id] for row in rest)
+
+
+def test_several_tasks_in_one_stream_give_the_rows_of_each_alone(
+    shared_base: Callable[..., LoadedBase], files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = shared_base()
+    tasks = [prepare(base, files), prepare(base, files, max_new_tokens=3)]
+    streams: list[int] = []
+    own = Engine.generate_stream
+
+    def counted(self: Engine, requests: Any, **named: Any) -> Any:
+        streams.append(len(requests))
+        return own(self, requests, **named)
+
+    alone = [{row.sample_id: row for (row,) in parts(base, task)} for task in tasks]
+    monkeypatch.setattr(Engine, "generate_stream", counted)
+    stored = set(sorted(alone[0])[:4])
+    asked = [Written(tasks[0], "e", "r", stored), Written(tasks[1], "e", "r", set())]
+    found: list[dict[str, Any]] = [{}, {}]
+    for place, row, tokens in write_answers(Engine(base.model, base), asked):
+        assert row.sample_id not in found[place]
+        found[place][row.sample_id] = row
+        assert tokens > (row.n_tokens or (0,))[0] > 0
+    assert streams == [2 * N_SAMPLES]
+    assert found[0] == {name: row for name, row in alone[0].items() if name not in stored}
+    assert found[1] == alone[1] != alone[0]
+    nothing = [Written(task, "e", "r", set(alone[0])) for task in tasks]
+    assert list(write_answers(Engine(base.model, base), nothing)) == []
+    assert streams == [2 * N_SAMPLES]
+
+
+def test_tasks_are_together_up_to_a_number_of_samples(
+    shared_base: Callable[..., LoadedBase], files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = prepare(shared_base(), files)
+    assert [len(g) for g in together([written] * 7)] == [7]
+    monkeypatch.setattr(generating, "MOST_TOGETHER", 3 * N_SAMPLES)
+    assert [len(g) for g in together([written] * 7)] == [3, 3, 1]
+    monkeypatch.setattr(generating, "MOST_TOGETHER", N_SAMPLES - 1)
+    assert [len(g) for g in together([written] * 2)] == [1, 1]
 
 
 def test_drawn_rows_belong_to_their_samples(

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from maple.analysis.answers import Answers, Named
 from maple.analysis.intervals import wilson
-from maple.analysis.modes import Mode
-from maple.store.read import Store
 
 NOT_EXTRACTED = "not_extracted"
 """The check whose find is a score of 0: the answer names none of the choices."""
-
-# Rounded, because threads sum in any order and a report should be the same each time.
-_QUERY = """
-    SELECT eval_id, entry.key AS name, count(*) AS n, count(*) FILTER (entry.value) AS n_found,
-        round(avg(score), 12) AS score,
-        round(avg(score) FILTER (NOT entry.value), 12) AS score_otherwise
-    FROM (SELECT eval_id, score, unnest(map_entries(checks)) AS entry FROM samples)
-    GROUP BY ALL ORDER BY ALL
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,41 +37,39 @@ class CheckRate:
     """Mean score of those in which it found nothing; None where there is none."""
 
 
-def check_rates(store: Store, modes: Sequence[Mode]) -> list[CheckRate]:
-    """Returns the rate of every check in every finished evaluation whose answers were checked.
+def check_rates(answers: Answers) -> list[CheckRate]:
+    """Returns the rate of every check in every evaluation whose answers were checked.
 
     Rankings have no checks, nor have evaluations stored by a Maple that made none.
-
-    Raises:
-        StoreError: a part cannot be read.
     """
-    done = {
-        e.eval_id: (mode.label, key)
-        for mode in modes
-        for key, e in mode.evaluations.items()
-        if e.is_done
-    }
-    found = []
-    for row in store.query(_QUERY, eval_ids=set(done)).to_pylist():
-        task, (run, language) = done[row["eval_id"]]
-        interval = wilson(row["n_found"] / row["n"], row["n"])
-        found.append(
-            CheckRate(
-                task=task,
-                run_id=run,
-                language=language,
-                check=row["name"],
-                n=row["n"],
-                n_found=row["n_found"],
-                rate=interval.value,
-                low=interval.low,
-                high=interval.high,
-                score=_number(row["score"]),
-                score_otherwise=_number(row["score_otherwise"]),
-            )
+    found = [rate for named in answers.checks for rate in _rates(answers, named)]
+    return sorted(found, key=lambda rate: (rate.run_id, rate.language, rate.check))
+
+
+def _rates(answers: Answers, named: Named) -> Iterator[CheckRate]:
+    cell, size = named.of(answers.evaluation), len(answers.evaluations)
+    is_found, score = named.value == 1, named.of(answers.score)
+    n, n_found = np.bincount(cell, minlength=size), np.bincount(cell[is_found], minlength=size)
+    total = np.bincount(cell, score, size)
+    otherwise = np.bincount(cell[~is_found], score[~is_found], size)
+    for i in np.flatnonzero(n).tolist():
+        evaluation = answers.evaluations[i]
+        interval = wilson(n_found[i] / n[i], int(n[i]))
+        yield CheckRate(
+            task=answers.mode.label,
+            run_id=evaluation.run_id,
+            language=evaluation.language,
+            check=named.name,
+            n=int(n[i]),
+            n_found=int(n_found[i]),
+            rate=float(interval.value),
+            low=interval.low,
+            high=interval.high,
+            score=_mean(float(total[i]), int(n[i])),
+            score_otherwise=_mean(float(otherwise[i]), int(n[i] - n_found[i])),
         )
-    return found
 
 
-def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+def _mean(total: float, n: int) -> float | None:
+    # Rounded, because rows come in any order and a report should be the same each time.
+    return None if n == 0 or math.isnan(total) else round(total / n, 12)

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maple.analysis.configurations import Configuration
+from maple.analysis.contrasts import Weights, group_means
 from maple.analysis.deltas import Base
 from maple.analysis.groups import Kind, LanguageGroup
 from maple.analysis.means import (
     Mean,
     SeedSpread,
     add_seed_variance,
-    mean_over_languages,
     seed_spread,
 )
 from maple.analysis.panel import Panel
 
 Quantity = Literal["delta", "score"]
-Weights = Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +57,19 @@ def curve_points(
     deltas = {c: _delta_weights(panel, c, bases) for c in configurations}
     quantities: list[tuple[Quantity, dict[Configuration, list[Weights]]]]
     quantities = [("delta", deltas), ("score", scores)]
+    spreads = spreads_over_seeds(panel, groups, configurations)
     points = []
-    for group in groups:
-        spread = spread_over_seeds(panel, group, configurations)
-        for quantity, weights in quantities:
-            found = [_point(panel, c, group, quantity, weights[c], spread) for c in configurations]
-            points += [point for point in found if point is not None]
-    return points
+    for quantity, weights in quantities:
+        means = group_means(panel, [average_weights(weights[c]) for c in configurations], groups)
+        points += [
+            _point(panel, c, group, quantity, weights[c], with_seed_variance(mean, spread, w, [c]))
+            for c, of_groups in zip(configurations, means, strict=True)
+            for w in [average_weights(weights[c])]
+            for group, spread, mean in zip(groups, spreads, of_groups, strict=True)
+            if mean is not None
+        ]
+    order = {group.name: i for i, group in enumerate(groups)}
+    return sorted(points, key=lambda p: order[p.group])
 
 
 def mean_over_runs(panel: Panel, group: LanguageGroup, contrasts: Sequence[Weights]) -> Mean | None:
@@ -78,22 +83,36 @@ def mean_over_runs(panel: Panel, group: LanguageGroup, contrasts: Sequence[Weigh
     Returns:
         None where no language has them all.
     """
-    parts = panel.contrasts(group.languages, average_weights(contrasts))
-    return mean_over_languages(parts) if parts else None
+    return group_means(panel, [average_weights(contrasts)], [group])[0][0]
 
 
 def spread_over_seeds(
     panel: Panel, group: LanguageGroup, configurations: Sequence[Configuration]
 ) -> SeedSpread:
     """Returns the variance between seeds of a task's mean over a group, pooled."""
-    deviations = []
-    for configuration in configurations:
-        contrasts = _score_weights(panel, configuration)
-        mean = average_weights(contrasts)
-        parts = [panel.contrasts(group.languages, _minus(w, mean)) for w in contrasts]
-        if len(contrasts) > 1 and all(parts):
-            deviations.append([mean_over_languages(p) for p in parts])
-    return seed_spread(deviations)
+    return spreads_over_seeds(panel, [group], configurations)[0]
+
+
+def spreads_over_seeds(
+    panel: Panel, groups: Sequence[LanguageGroup], configurations: Sequence[Configuration]
+) -> list[SeedSpread]:
+    """Returns the variance between seeds of a task's mean over each group, pooled."""
+    contrasts: list[Weights] = []
+    sizes = []
+    for by_seed in (_score_weights(panel, c) for c in configurations):
+        if len(by_seed) > 1:
+            mean = average_weights(by_seed)
+            contrasts += [_minus(weights, mean) for weights in by_seed]
+            sizes.append(len(by_seed))
+    means = group_means(panel, contrasts, groups)
+    spreads = []
+    for column in range(len(groups)):
+        found = iter([of_groups[column] for of_groups in means])
+        repeated = [[next(found) for _ in range(size)] for size in sizes]
+        whole = [[m for m in of_seeds if m is not None] for of_seeds in repeated]
+        kept = [m for m, of_seeds in zip(whole, repeated, strict=True) if len(m) == len(of_seeds)]
+        spreads.append(seed_spread(kept))
+    return spreads
 
 
 def with_seed_variance(
@@ -134,13 +153,8 @@ def _point(
     group: LanguageGroup,
     quantity: Quantity,
     by_seed: Sequence[Weights],
-    spread: SeedSpread,
-) -> CurvePoint | None:
-    over_items = mean_over_runs(panel, group, by_seed)
-    if over_items is None:
-        return None
-    weights = average_weights(by_seed)
-    mean = with_seed_variance(over_items, spread, weights, [configuration])
+    mean: Mean,
+) -> CurvePoint:
     interval = mean.interval if quantity == "delta" else mean.score_interval
     return CurvePoint(
         task=panel.mode.label,

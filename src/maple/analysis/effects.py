@@ -15,24 +15,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maple.analysis.configurations import Configuration
+from maple.analysis.contrasts import Weights, group_means
 from maple.analysis.curves import (
-    Weights,
     average_weights,
     mean_over_runs,
-    spread_over_seeds,
     with_seed_variance,
 )
 from maple.analysis.deltas import Base, Delta, adjust
 from maple.analysis.groups import LanguageGroup, language_groups
 from maple.analysis.intervals import holm
-from maple.analysis.means import Mean, mean_over_tasks
+from maple.analysis.means import Mean, SeedSpread, mean_over_tasks
 from maple.analysis.panel import Panel
+from maple.analysis.power import minimum_detectable
+from maple.analysis.run_means import Answered, Parts, from_mean, run_means, spread_of_runs
 from maple.study.spec import canonical_json
 
 ALL_TASKS = "mean over tasks"
 """The task of a row that averages over every task of the study."""
 
 Factor = Literal["tuning", "rank", "bits", "data"]
+_Asked = tuple[Panel, LanguageGroup]
 GROUPS = ("non-english", "low-resource", "high-resource", "english")
 """The groups of languages that effects are shown for."""
 
@@ -89,13 +91,14 @@ def find_effects(
     if len(panels) > 1:
         families.append([(panel.mode.label, [panel]) for panel in panels])
     effects: list[Effect] = []
+    seeds = _Seeds(panels, configurations)
     for family in families:
         found = [
             dataclasses.replace(effect, task=task)
             for question in questions
             for task, asked in family
             for group in GROUPS
-            if (effect := _effect(asked, planned, group, question, configurations)) is not None
+            if (effect := _effect(asked, planned, group, question, seeds)) is not None
         ]
         adjusted = holm([e.p for e in found])
         effects += [dataclasses.replace(e, p_holm=p) for e, p in zip(found, adjusted, strict=True)]
@@ -112,21 +115,21 @@ def run_effects(
     """
     adjusted: list[Delta] = []
     for name in GROUPS:
-        found = [_over_tasks(panels, planned, name, run, base) for run, base in bases.items()]
+        asked = [(p, g) for p in panels if (g := _group(planned[p.mode.label], name))]
+        contrasts = [{run: 1.0, base.run_id: -1.0} for run, base in bases.items()]
+        means = [group_means(panel, contrasts, [group]) for panel, group in asked]
+        found = [
+            _over_tasks(asked, run, base, [of_task[i][0] for of_task in means])
+            for i, (run, base) in enumerate(bases.items())
+        ]
         adjusted += adjust([delta for delta in found if delta is not None])
     return adjusted
 
 
 def _over_tasks(
-    panels: Sequence[Panel],
-    planned: Mapping[str, Sequence[str]],
-    name: str,
-    run_id: str,
-    base: Base,
+    groups: Sequence[_Asked], run_id: str, base: Base, by_task: Sequence[Mean | None]
 ) -> Delta | None:
-    groups = [(p, g) for p in panels if (g := _group(planned[p.mode.label], name))]
-    weights = {run_id: 1.0, base.run_id: -1.0}
-    means = [m for p, g in groups if (m := mean_over_runs(p, g, [weights]))]
+    means = [m for m in by_task if m is not None]
     if not means or len(means) < len(groups):
         return None
     mean = mean_over_tasks(means)
@@ -136,7 +139,7 @@ def _over_tasks(
         base_run_id=base.run_id,
         has_same_bits=base.has_same_bits,
         kind=groups[0][1].kind,
-        group=name,
+        group=groups[0][1].name,
         n_languages=sum(m.n_languages for m in means),
         n_languages_planned=sum(len(g.languages) for _, g in groups),
         n=mean.n_samples,
@@ -146,6 +149,7 @@ def _over_tasks(
         standard_error=mean.variance**0.5,
         p=mean.p,
         p_holm=mean.p,
+        minimum_detectable=minimum_detectable(mean.variance**0.5, mean.df),
     )
 
 
@@ -224,24 +228,62 @@ def _group(languages: Sequence[str], name: str) -> LanguageGroup | None:
     return next((g for g in language_groups(languages) if g.name == name), None)
 
 
+class _Seeds:
+    """The scatter between seeds of a mean over tasks, found once for each group and its tasks."""
+
+    def __init__(self, panels: Sequence[Panel], configurations: Sequence[Configuration]) -> None:
+        self._answered = Answered(panels)
+        self._configurations = configurations
+        self._found: dict[tuple[str, ...], SeedSpread] = {}
+        self._parts = Parts()
+
+    def add(self, mean: Mean, weights: Weights, asked: Sequence[_Asked]) -> Mean:
+        """Returns the mean with the variance that the seeds of its trained runs bring in."""
+        key = (asked[0][1].name, *(panel.mode.label for panel, _ in asked))
+        if key not in self._found:
+            self._found[key] = self._spread(asked)
+        return with_seed_variance(mean, self._found[key], weights, self._configurations)
+
+    def _spread(self, asked: Sequence[_Asked]) -> SeedSpread:
+        trained = [run.run_id for c in self._configurations for run in c.runs]
+        parts = [(p, [c for c in g.languages if c in p.scores]) for p, g in asked]
+        for panel, codes in parts:
+            trained = self._answered.runs(panel, codes, trained)
+        seeds = [[r.run_id for r in c.runs if r.run_id in trained] for c in self._configurations]
+        repeated = [runs for runs in seeds if len(runs) > 1]
+        runs = [run for group in repeated for run in group]
+        means = [
+            run_means(p, dict.fromkeys(codes, 1 / len(codes)), runs, self._parts)
+            for p, codes in parts
+            if codes
+        ]
+        residuals = [from_mean(run, group) for group in repeated for run in group]
+        df = sum(len(group) - 1 for group in repeated)
+        return spread_of_runs([m for m in means if m is not None], residuals, df)
+
+
 def _effect(
     panels: Sequence[Panel],
     planned: Mapping[str, Sequence[str]],
     group_name: str,
     question: _Question,
-    configurations: Sequence[Configuration],
+    seeds: _Seeds,
 ) -> Effect | None:
     means: list[Mean] = []
+    asked: list[_Asked] = []
+    weights: list[Weights] = []
     n_contrasts = 0
     for panel in panels:
         group = _group(planned[panel.mode.label], group_name)
         kept = _complete(panel, group, question.contrasts) if group else []
-        if group and kept and (mean := _mean(panel, group, kept, configurations)):
+        if group and kept and (mean := mean_over_runs(panel, group, kept)):
             means.append(mean)
+            asked.append((panel, group))
+            weights.append(average_weights(kept))
             n_contrasts = max(n_contrasts, len(kept))
     if not means:
         return None
-    mean = mean_over_tasks(means)
+    mean = seeds.add(mean_over_tasks(means), average_weights(weights), asked)
     return Effect(
         task=ALL_TASKS,
         factor=question.factor,
@@ -260,20 +302,7 @@ def _effect(
 
 def _complete(panel: Panel, group: LanguageGroup, contrasts: Sequence[Weights]) -> list[Weights]:
     """The contrasts with an answer in every language that any of them has an answer in."""
-    have = [{p.language for p in panel.contrasts(group.languages, w)} for w in contrasts]
+    have = [panel.answered(group.languages, w) for w in contrasts]
     everything: set[str] = set().union(*have)
     kept = [w for w, languages in zip(contrasts, have, strict=True) if languages == everything]
     return kept if everything else []
-
-
-def _mean(
-    panel: Panel,
-    group: LanguageGroup,
-    contrasts: Sequence[Weights],
-    configurations: Sequence[Configuration],
-) -> Mean | None:
-    mean = mean_over_runs(panel, group, contrasts)
-    if mean is None:
-        return None
-    spread = spread_over_seeds(panel, group, configurations)
-    return with_seed_variance(mean, spread, average_weights(contrasts), configurations)

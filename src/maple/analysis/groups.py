@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from maple import languages
 from maple.errors import MapleError
 
 ENGLISH = "eng_Latn"
+UNKNOWN = "unknown"
 LOW_RESOURCE = frozenset({0, 1, 2})
 """Joshi classes called low-resource in a headline; the MAPLE paper states no split."""
 
-Kind = Literal["all", "non-english", "english", "resource-class", "low-resource", "high-resource"]
+Kind = Literal[
+    "all",
+    "non-english",
+    "english",
+    "resource-class",
+    "low-resource",
+    "high-resource",
+    "script",
+    "family",
+    "region",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +39,10 @@ class LanguageFacts:
     script: str
     resource_class: int | None
     """Joshi et al. (2020), 0..5; None where unknown."""
+    family: str = UNKNOWN
+    """Top-level language family; ``unknown`` where no table has the language."""
+    region: str = UNKNOWN
+    """United Nations subregion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +55,7 @@ class LanguageGroup:
     languages: tuple[str, ...]
 
 
+@cache
 def facts(code: str) -> LanguageFacts:
     """Returns what is known of a language; a code no table has stands for itself."""
     try:
@@ -52,6 +69,8 @@ def facts(code: str) -> LanguageFacts:
         tag=found.tag,
         script=found.script,
         resource_class=found.resource_class,
+        family=found.family,
+        region=found.region,
     )
 
 
@@ -59,25 +78,43 @@ def language_groups(codes: Iterable[str]) -> list[LanguageGroup]:
     """Returns the groups that have a language: the whole first, then classes in order.
 
     English counts in ``all`` and in its class; ``non-english``, ``low-resource`` and
-    ``high-resource`` leave it out, because English is the retention check.
+    ``high-resource`` leave it out, because English is the retention check, and so do scripts,
+    families and regions: it would stand for "Latin script" or "Northern America" by itself.
     """
-    codes = sorted(set(codes))
+    return list(_groups_of(tuple(sorted(set(codes)))))
+
+
+@cache
+def _groups_of(codes: tuple[str, ...]) -> tuple[LanguageGroup, ...]:
     classes = {code: facts(code).resource_class for code in codes}
     foreign = [code for code in codes if code != ENGLISH]
     known = sorted({c for c in classes.values() if c is not None})
     groups: list[tuple[Kind, str, list[str]]] = [
-        ("all", "all", codes),
+        ("all", "all", list(codes)),
         ("non-english", "non-english", foreign),
         ("english", "english", [code for code in codes if code == ENGLISH]),
         *(("resource-class", f"class {k}", _of(codes, classes, {k})) for k in known),
         ("resource-class", "class unknown", [c for c in codes if classes[c] is None]),
         ("low-resource", "low-resource", _of(foreign, classes, LOW_RESOURCE)),
         ("high-resource", "high-resource", _of(foreign, classes, {*known} - LOW_RESOURCE)),
+        *_alike("script", foreign, {code: facts(code).script for code in foreign}),
+        *_alike("family", foreign, {code: facts(code).family for code in foreign}),
+        *_alike("region", foreign, {code: facts(code).region for code in foreign}),
     ]
-    return [
+    return tuple(
         LanguageGroup(kind=kind, name=name, languages=tuple(members))
         for kind, name, members in groups
         if members
+    )
+
+
+def _alike(
+    kind: Kind, codes: Sequence[str], values: Mapping[str, str]
+) -> list[tuple[Kind, str, list[str]]]:
+    """Groups of languages that have a fact in common, named ``script Latn``."""
+    return [
+        (kind, f"{kind} {value or UNKNOWN}", [code for code in codes if values[code] == value])
+        for value in sorted(set(values.values()))
     ]
 
 

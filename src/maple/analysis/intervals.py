@@ -125,3 +125,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - position) * p_values[i]))
         adjusted[i] = running
     return adjusted
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Returns Benjamini and Hochberg's adjusted p-values, in the order given.
+
+    Below 0.05 they hold the expected share of false discoveries to 5%, where tests are
+    independent or positively dependent (Benjamini & Yekutieli 2001).
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i], reverse=True)
+    adjusted, running = [0.0] * len(p_values), 1.0
+    for position, i in enumerate(order):
+        running = min(running, len(p_values) / (len(p_values) - position) * p_values[i])
+        adjusted[i] = running
+    return adjusted

@@ -123,9 +123,12 @@ class SeedSpread:
     """How far runs that differ by their seed alone lie apart."""
 
     variance: float
-    """Of a single run around the mean over seeds, pooled over configurations."""
+    """Of a single run around the mean over seeds, pooled over configurations, less what items
+    explain of it: below 0 where the runs happen to lie closer than their items do."""
     df: float
     """Degrees of freedom of that variance; 0 where no configuration has two seeds."""
+    explained: float = 0.0
+    """Variance of a single run that its answers to single items bring in, seed or not."""
 
 
 def seed_spread(deviations: Sequence[Sequence[Mean]]) -> SeedSpread:
@@ -140,20 +143,35 @@ def seed_spread(deviations: Sequence[Sequence[Mean]]) -> SeedSpread:
     repeated = [means for means in deviations if len(means) > 1]
     df = sum(len(means) - 1 for means in repeated)
     excess = sum(m.value**2 - m.variance for means in repeated for m in means)
-    return SeedSpread(variance=max(0.0, excess / df) if df else 0.0, df=df)
+    explained = sum(m.variance for means in repeated for m in means)
+    return SeedSpread(
+        variance=excess / df if df else 0.0,
+        df=df,
+        explained=explained / df if df else 0.0,
+    )
 
 
 def add_seed_variance(mean: Mean, spread: SeedSpread, weights: Iterable[float]) -> Mean:
     """Returns a contrast of runs with the variance that their seeds bring in added.
+
+    With ``s²`` the scatter seen between seeds, ``v`` the part of it that single items explain and
+    ``V`` the contrast's variance over items, ``V + (s² - v) Σ w²`` is unbiased, and Satterthwaite's
+    degrees of freedom of ``s² Σ w²`` and ``V - v Σ w²`` say how little few seeds tell. It may come
+    out below ``V`` by chance. So the wider of its interval and of the items' own is taken.
 
     Args:
         mean: the contrast, its variance over items alone.
         spread: between the seeds; of a study with a single seed it is unknown and left out.
         weights: of each trained run in the contrast: k seeds averaged weigh ``1 / k`` each.
     """
-    if spread.variance == 0:
+    squares = sum(weight**2 for weight in weights)
+    if spread.df == 0 or squares == 0:
         return mean
-    variances = [mean.variance, spread.variance * sum(weight**2 for weight in weights)]
-    return dataclasses.replace(
-        mean, variance=sum(variances), df=satterthwaite(variances, [mean.df, spread.df])
-    )
+    scatter = (spread.variance + spread.explained) * squares
+    rest = mean.variance - spread.explained * squares
+    total = mean.variance + spread.variance * squares
+    doubt = scatter**2 / spread.df + rest**2 / max(mean.df, 1.0)
+    if total <= 0 or doubt <= 0:
+        return mean
+    wider = dataclasses.replace(mean, variance=total, df=total**2 / doubt)
+    return max(mean, wider, key=lambda m: student_quantile(m.df) * m.variance**0.5)

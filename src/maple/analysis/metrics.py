@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from maple.analysis.intervals import interval_from_moments
-from maple.analysis.modes import Mode
-from maple.store.read import Store
+import numpy as np
 
-# Rounded, because threads sum in any order and a report should be the same each time.
-_QUERY = """
-    SELECT eval_id, entry.key AS metric, count(*) AS n, round(avg(entry.value), 12) AS mean,
-        round(coalesce(var_samp(entry.value), 0), 12) AS variance,
-        bool_and(entry.value IN (0, 1)) AS is_binary
-    FROM (SELECT eval_id, unnest(map_entries(metrics)) AS entry FROM samples)
-    GROUP BY ALL ORDER BY ALL
-"""
+from maple.analysis.answers import Answers, Named
+from maple.analysis.intervals import interval_from_moments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,34 +25,39 @@ class MetricMean:
     high: float
 
 
-def metric_means(store: Store, modes: Sequence[Mode]) -> list[MetricMean]:
-    """Returns the mean of every metric over the samples of every finished evaluation.
+def metric_means(answers: Answers) -> list[MetricMean]:
+    """Returns the mean of every metric over the samples of every evaluation that have it.
 
-    Raises:
-        StoreError: a part cannot be read.
+    A sample without the metric, or with NaN under its name, is not in ``n``.
     """
-    done = {
-        e.eval_id: (mode.label, key)
-        for mode in modes
-        for key, e in mode.evaluations.items()
-        if e.is_done
-    }
-    found = []
-    for row in store.query(_QUERY, eval_ids=set(done)).to_pylist():
-        task, (run, language) = done[row["eval_id"]]
+    found = [mean for named in answers.metrics for mean in _means(answers, named)]
+    return sorted(found, key=lambda m: (m.run_id, m.language, m.metric))
+
+
+def _means(answers: Answers, named: Named) -> Iterator[MetricMean]:
+    cell, value, size = named.of(answers.evaluation), named.value, len(answers.evaluations)
+    is_there = ~np.isnan(value)
+    if not is_there.all():
+        cell, value = cell[is_there], value[is_there]
+    n = np.bincount(cell, minlength=size)
+    # Rounded, because rows come in any order and a report should be the same each time.
+    with np.errstate(invalid="ignore"):  # an infinite value has no variance
+        mean = (np.bincount(cell, value, size) / np.maximum(n, 1)).round(12)
+        squares = np.bincount(cell, (value - mean[cell]) ** 2, size)
+    variance = (squares / np.maximum(n - 1, 1)).round(12)
+    is_binary = np.bincount(cell[(value != 0) & (value != 1)], minlength=size) == 0
+    for i in np.flatnonzero(n).tolist():
+        evaluation = answers.evaluations[i]
         interval = interval_from_moments(
-            row["mean"], row["variance"], row["n"], is_binary=row["is_binary"]
+            float(mean[i]), float(variance[i]), int(n[i]), is_binary=bool(is_binary[i])
         )
-        found.append(
-            MetricMean(
-                task=task,
-                run_id=run,
-                language=language,
-                metric=row["metric"],
-                n=row["n"],
-                mean=interval.value,
-                low=interval.low,
-                high=interval.high,
-            )
+        yield MetricMean(
+            task=answers.mode.label,
+            run_id=evaluation.run_id,
+            language=evaluation.language,
+            metric=named.name,
+            n=int(n[i]),
+            mean=interval.value,
+            low=interval.low,
+            high=interval.high,
         )
-    return found

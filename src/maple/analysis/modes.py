@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from maple.analysis.parts import REST, is_part, part_reason
 from maple.store.read import StoredEvaluation, StoredRun
 from maple.study.spec import canonical_json
 
@@ -33,13 +35,13 @@ class Mode:
     evaluations: Mapping[tuple[str, str], StoredEvaluation]
     """By (run id, language)."""
 
-    @property
+    @cached_property
     def chance_level(self) -> float | None:
         """The score of guessing, in 0..1; None where the task or the store states none."""
         levels = {e.chance_level for e in self.evaluations.values()}
         return levels.pop() if len(levels) == 1 else None
 
-    @property
+    @cached_property
     def headline(self) -> str:
         """The name of the metric that is the score."""
         return " / ".join(sorted({e.headline for e in self.evaluations.values()})) or "score"
@@ -60,6 +62,8 @@ class SetAside:
 class _Group:
     settings: dict[str, Any]
     chosen: dict[tuple[str, str], StoredEvaluation] = field(default_factory=dict)
+    parts: set[tuple[str, str]] = field(default_factory=set)
+    """Run and language of evaluations that an early look stopped."""
 
 
 def find_modes(
@@ -83,9 +87,13 @@ def find_modes(
         reason = _why_aside(evaluation, kept, adapters)
         if reason is None:
             continue
+        if is_part(evaluation) and not _is_stale(evaluation, adapters):
+            group.parts.add((evaluation.run_id, evaluation.language))
         if kept is evaluation:
             del group.chosen[evaluation.run_id, evaluation.language]
         aside.append(_set_aside(evaluation, reason))
+    for group in (group for by_settings in groups.values() for group in by_settings.values()):
+        aside += [_set_aside(e, REST) for e in _take_rest(group)]
     return [mode for task in sorted(groups) for mode in _modes(task, groups[task])], aside
 
 
@@ -106,9 +114,18 @@ def _why_aside(
         return UNJUDGED
     if _is_stale(evaluation, adapters):
         return "the run's adapter has other bytes than the one that was scored"
+    if is_part(evaluation):
+        return part_reason(evaluation)
     if kept is not evaluation:
         return f"evaluation {kept.eval_id} of the same run, task and language is preferred"
     return None
+
+
+def _take_rest(group: _Group) -> list[StoredEvaluation]:
+    """Takes out what else is there of runs that an early look stopped and no whole answer fills."""
+    filled = {key for key, evaluation in group.chosen.items() if evaluation.is_done}
+    partial = {run for run, language in group.parts if (run, language) not in filled}
+    return [group.chosen.pop(key) for key in list(group.chosen) if key[0] in partial]
 
 
 def _set_aside(evaluation: StoredEvaluation, reason: str) -> SetAside:
@@ -122,7 +139,7 @@ def _set_aside(evaluation: StoredEvaluation, reason: str) -> SetAside:
 
 
 def _modes(task: str, groups: Mapping[str, _Group]) -> list[Mode]:
-    named = {key: _flatten(groups[key].settings) for key in sorted(groups) if groups[key].chosen}
+    named = {key: flatten(groups[key].settings) for key in sorted(groups) if groups[key].chosen}
     differing = {
         name
         for flat in named.values()
@@ -140,7 +157,8 @@ def _modes(task: str, groups: Mapping[str, _Group]) -> list[Mode]:
     return modes
 
 
-def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings in one level: those of prompt and decoding by their own names."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat.update(value if isinstance(value, dict) else {key: value})

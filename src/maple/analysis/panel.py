@@ -10,16 +10,16 @@ hold the batches that came first, which were sorted by length and are no random 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from maple.analysis.answers import Answers, read_answers
 from maple.analysis.means import LanguageValues
 from maple.analysis.modes import Mode
-from maple.errors import StoreError
 from maple.store.read import Store
 
 
@@ -39,6 +39,33 @@ class Panel:
     def languages(self) -> tuple[str, ...]:
         """The languages with at least one answer, sorted."""
         return tuple(self.scores)
+
+    @cached_property
+    def _whole(self) -> dict[str, set[str]]:
+        """Language -> the runs that answered every item of it."""
+        return {
+            language: {
+                run
+                for run, n_missing in zip(self.run_ids, np.isnan(m).sum(axis=1), strict=True)
+                if not n_missing
+            }
+            for language, m in self.scores.items()
+        }
+
+    def answered(self, languages: Iterable[str], runs: Collection[str]) -> set[str]:
+        """Returns the languages in which all of the runs answered at least one same item.
+
+        Args:
+            languages: canonical codes.
+            runs: run ids, or weights by run id.
+        """
+        asked = set(runs)
+        return {
+            code
+            for code in languages
+            if code in self.scores
+            and (asked <= self._whole[code] or self.contrast(code, dict.fromkeys(asked, 1.0)))
+        }
 
     def contrast(self, language: str, weights: Mapping[str, float]) -> LanguageValues | None:
         """Returns ``sum_r w_r score_r`` for each item that all those runs answered.
@@ -70,10 +97,62 @@ class Panel:
         return [values for values in found if values is not None]
 
 
+class PanelBuilder:
+    """Collects the answers to one mode, read in any order, into a panel."""
+
+    def __init__(self, mode: Mode, run_order: Sequence[str]) -> None:
+        """Begins a panel without answers.
+
+        Args:
+            mode: what was asked.
+            run_order: every run id, in the order that the panel's runs shall have.
+        """
+        self._mode = mode
+        self._row = {run: i for i, run in enumerate(run_order)}
+        self._answered: set[str] = set()
+        self._parts: dict[str, tuple[NDArray[np.float64], list[str]]] = {}
+
+    def add(self, answers: Answers) -> None:
+        """Takes in the answers of whole languages: 8 bytes per sample."""
+        self._answered |= {e.run_id for e in answers.evaluations}
+        languages = sorted({e.language for e in answers.evaluations})
+        number = {language: i for i, language in enumerate(languages)}
+        rows = np.array([self._row[e.run_id] for e in answers.evaluations], np.int64)
+        spoken = np.array([number[e.language] for e in answers.evaluations], np.int16)
+        language_of_row = spoken[answers.evaluation]
+        for language in languages:
+            chosen = np.flatnonzero(language_of_row == number[language])
+            columns, column = _renumber(answers.sample[chosen], len(answers.sample_ids))
+            matrix = np.full((len(self._row), columns.size), np.nan)
+            matrix[rows[answers.evaluation[chosen]], column] = answers.score[chosen]
+            self._parts[language] = matrix, [answers.sample_ids[i] for i in columns.tolist()]
+
+    def panel(self) -> Panel:
+        """Returns the panel of all that was added; runs without an answer are not in it."""
+        names = sorted(set().union(*(samples for _, samples in self._parts.values())))
+        number = {name: i for i, name in enumerate(names)}
+        kept = np.array([run in self._answered for run in self._row], bool)
+        return Panel(
+            mode=self._mode,
+            run_ids=tuple(run for run in self._row if run in self._answered),
+            scores={language: self._parts[language][0][kept] for language in sorted(self._parts)},
+            items=self._items(number),
+        )
+
+    def _items(self, number: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+        """Language -> the numbers of its items; parallel languages share one array."""
+        seen: dict[tuple[str, ...], NDArray[np.int64]] = {}
+        found = {}
+        for language in sorted(self._parts):
+            names = tuple(self._parts[language][1])
+            if names not in seen:
+                seen[names] = np.array([number[name] for name in names], np.int64)
+            found[language] = seen[names]
+        return found
+
+
 def load_panel(store: Store, mode: Mode, run_order: Sequence[str]) -> Panel:
     """Reads the finished evaluations of a mode into memory: 8 bytes per sample.
-
-    An evaluation that holds fewer rows than its ``done`` states is not finished.
 
     Args:
         store: where the rows are.
@@ -83,46 +162,15 @@ def load_panel(store: Store, mode: Mode, run_order: Sequence[str]) -> Panel:
     Raises:
         StoreError: a part cannot be read, or a score is outside 0..1.
     """
-    done = {e.eval_id: e for e in mode.evaluations.values() if e.is_done}
-    rows = store.query("SELECT eval_id, sample_id, score FROM samples", eval_ids=set(done))
-    ids, evaluation = _encode(rows["eval_id"])
-    _, item = _encode(rows["sample_id"])
-    score = _scores(rows)
-    n_rows = np.bincount(evaluation, minlength=len(ids))
-    whole = [done[i] if n >= done[i].n_samples else None for i, n in zip(ids, n_rows, strict=True)]
-    answered = {e.run_id for e in whole if e}
-    runs = tuple(run for run in run_order if run in answered)
-    run_rows = np.array([runs.index(e.run_id) if e else -1 for e in whole], np.int64)[evaluation]
-    scores: dict[str, NDArray[np.float64]] = {}
-    items: dict[str, NDArray[np.int64]] = {}
-    for language in sorted({e.language for e in whole if e}):
-        is_in = np.array([e is not None and e.language == language for e in whole])[evaluation]
-        columns, column = np.unique(item[is_in], return_inverse=True)
-        matrix = np.full((len(runs), columns.size), np.nan)
-        matrix[run_rows[is_in], column] = score[is_in]
-        scores[language], items[language] = matrix, columns
-    return Panel(mode=mode, run_ids=runs, scores=scores, items=items)
+    builder = PanelBuilder(mode, run_order)
+    for answers in read_answers(store, mode):
+        builder.add(answers)
+    return builder.panel()
 
 
-def _encode(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
-    """Returns the distinct texts of a column, sorted, and per row the position among them.
-
-    Rows come in any order; sorted, the sums over them are the same to the last bit every time.
-    """
-    encoded = column.combine_chunks().dictionary_encode()
-    names = encoded.dictionary.to_pylist()
-    order = sorted(range(len(names)), key=names.__getitem__)
-    position = np.empty(len(names), dtype=np.int64)
-    position[order] = np.arange(len(names))
-    return [names[i] for i in order], position[encoded.indices.to_numpy()]
-
-
-def _scores(rows: pa.Table) -> NDArray[np.float64]:
-    score: NDArray[np.float64] = rows["score"].to_numpy().astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        outside = np.flatnonzero((score < 0) | (score > 1))
-    if outside.size:
-        first = int(outside[0])
-        where = f"evals/{rows['eval_id'][first]}, sample {rows['sample_id'][first]}"
-        raise StoreError(f"{where}: score {score[first]} is outside 0..1 (docs/results_format.md).")
-    return score
+def _renumber(codes: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the codes that occur, rising, and per code its position among them."""
+    occurring = np.flatnonzero(np.bincount(codes, minlength=size))
+    position = np.zeros(size, np.int64)
+    position[occurring] = np.arange(occurring.size)
+    return occurring, position[codes]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from maple.analysis.contrasts import group_means
 from maple.analysis.groups import Kind, LanguageGroup
-from maple.analysis.intervals import score_interval
-from maple.analysis.means import LanguageValues, mean_over_languages
+from maple.analysis.intervals import Interval, interval_from_moments
+from maple.analysis.means import Mean
 from maple.analysis.modes import Mode
 from maple.analysis.panel import Panel
 from maple.store.read import StoredRun
@@ -67,49 +71,74 @@ class Gap:
 def score_cells(panel: Panel) -> list[Score]:
     """Returns the score of every run and language of a task that has one."""
     chance, metric = panel.mode.chance_level, panel.mode.headline
-    scores = []
-    for run in panel.run_ids:
-        for part in panel.contrasts(panel.languages, {run: 1.0}):
-            interval = score_interval(part.values)
-            scores.append(
-                Score(
-                    task=panel.mode.label,
-                    run_id=run,
-                    language=part.language,
-                    metric=metric,
-                    n=part.values.size,
-                    score=interval.value,
-                    low=interval.low,
-                    high=interval.high,
-                    chance_level=chance,
-                    is_above_chance=None if chance is None else interval.low > chance,
-                )
-            )
-    return scores
+    intervals = {code: _intervals(panel.scores[code]) for code in panel.languages}
+    return [
+        Score(
+            task=panel.mode.label,
+            run_id=run,
+            language=code,
+            metric=metric,
+            n=found[0],
+            score=found[1].value,
+            low=found[1].low,
+            high=found[1].high,
+            chance_level=chance,
+            is_above_chance=None if chance is None else found[1].low > chance,
+        )
+        for row, run in enumerate(panel.run_ids)
+        for code in panel.languages
+        if (found := intervals[code][row]) is not None
+    ]
 
 
 def mean_scores(panel: Panel, groups: Sequence[LanguageGroup]) -> list[MeanScore]:
     """Returns the mean over each group of languages for every run of a task."""
-    chance = panel.mode.chance_level
+    single = {code: _intervals(panel.scores[code]) for code in panel.languages}
+    means = group_means(panel, [{run: 1.0} for run in panel.run_ids], groups)
     return [
-        _mean_score(panel.mode.label, run, group, parts, chance)
-        for run in panel.run_ids
-        for group in groups
-        if (parts := panel.contrasts(group.languages, {run: 1.0}))
+        _mean_score(panel.mode, run, group, mean, _alone(single, group, row, mean))
+        for row, run in enumerate(panel.run_ids)
+        for group, mean in zip(groups, means[row], strict=True)
+        if mean is not None
     ]
 
 
-def _mean_score(
-    task: str,
-    run: str,
+def _intervals(scores: NDArray[np.float64]) -> list[tuple[int, Interval] | None]:
+    """Returns per run of a language its count and interval; None where it has no answer."""
+    is_there = ~np.isnan(scores)
+    n = is_there.sum(axis=1)
+    known = np.where(is_there, scores, 0.0)
+    mean = known.sum(axis=1) / np.maximum(n, 1)
+    squares = (np.where(is_there, scores - mean[:, None], 0.0) ** 2).sum(axis=1)
+    variance = squares / np.maximum(n - 1, 1)
+    is_binary = ((known == 0) | (known == 1)).all(axis=1)
+    cells = zip(n.tolist(), mean.tolist(), variance.tolist(), is_binary.tolist(), strict=True)
+    return [
+        (k, interval_from_moments(m, v, k, is_binary=binary)) if k else None
+        for k, m, v, binary in cells
+    ]
+
+
+def _alone(
+    single: Mapping[str, Sequence[tuple[int, Interval] | None]],
     group: LanguageGroup,
-    parts: Sequence[LanguageValues],
-    chance: float | None,
+    row: int,
+    mean: Mean,
+) -> Interval | None:
+    """The language's own interval, where a mean has one language alone."""
+    if mean.n_languages > 1:
+        return None
+    found = (single[code][row] for code in group.languages if code in single)
+    return next(cell[1] for cell in found if cell is not None)
+
+
+def _mean_score(
+    mode: Mode, run: str, group: LanguageGroup, mean: Mean, alone: Interval | None
 ) -> MeanScore:
-    mean = mean_over_languages(parts)
-    interval = mean.score_interval if len(parts) > 1 else score_interval(parts[0].values)
+    chance = mode.chance_level
+    interval = alone or mean.score_interval
     return MeanScore(
-        task=task,
+        task=mode.label,
         run_id=run,
         kind=group.kind,
         group=group.name,
@@ -159,7 +188,8 @@ def _reason(mode: Mode, run: StoredRun, language: str) -> str:
     evaluation = mode.evaluations.get((run.run_id, language))
     if evaluation is not None and evaluation.is_done:
         return (
-            f"evaluation is marked done, but not all of its {evaluation.n_samples} rows are there"
+            f"evaluation is marked done, but not all of its {evaluation.n_samples} rows are there, "
+            "or none of them has a score"
         )
     if evaluation is not None:
         available = evaluation.available

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from maple.analysis.answers import read_answers
 from maple.analysis.checks import CheckRate, check_rates
 from maple.analysis.configurations import Configuration, find_configurations, run_labels
 from maple.analysis.costs import Cost, run_costs
 from maple.analysis.curves import CurvePoint, curve_points
 from maple.analysis.deltas import Base, Delta, adjust, find_bases, group_deltas, language_deltas
-from maple.analysis.effects import Effect, find_effects, run_effects
+from maple.analysis.early_looks import LookedAt, explain_gaps, looked_at
+from maple.analysis.effects import ALL_TASKS, GROUPS, Effect, find_effects, run_effects
+from maple.analysis.factors import Factors, find_factors
 from maple.analysis.groups import language_groups
 from maple.analysis.metrics import MetricMean, metric_means
 from maple.analysis.modes import UNJUDGED, Mode, SetAside, find_modes
-from maple.analysis.panel import Panel, load_panel
+from maple.analysis.panel import Panel, PanelBuilder
+from maple.analysis.reference_gaps import ReferenceGap, reference_gaps
+from maple.analysis.references import published
 from maple.analysis.scores import Gap, MeanScore, Score, find_gaps, mean_scores, score_cells
+from maple.analysis.ties import Asked, Tie, contenders, tied_runs
 from maple.store.read import Store, StoredEvaluation, StoredRun, undescribed_run
 
 
@@ -35,6 +41,8 @@ class Estimates:
     """Per run, as a mean over tasks."""
     effects: tuple[Effect, ...]
     curves: tuple[CurvePoint, ...]
+    tied_groups: tuple[Tie, ...] = ()
+    """Per task and group of languages, and for means over tasks: who cannot be told from whom."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +66,12 @@ class Summary:
     gaps: tuple[Gap, ...]
     """Planned cells without an estimate."""
     set_aside: tuple[SetAside, ...]
+    reference_gaps: tuple[ReferenceGap, ...] = ()
+    """Every run between its base and published scores, or another model of the study."""
+    early_looks: tuple[LookedAt, ...] = ()
+    """Comparisons that were looked at while they were scored; parts are in no other estimate."""
+    factors: Factors = field(default_factory=Factors)
+    """Slopes, models and scaling: what rank, bits, size and language change."""
 
     def count_runs(self) -> dict[str, int]:
         """Returns runs by status: done, failed, unfinished, missing."""
@@ -76,8 +90,9 @@ def summarise(store: Store) -> Summary:
     modes, aside = find_modes(evaluations, runs)
     modes = _with_unscored(modes, store.study, {a.task for a in aside if a.reason == UNJUDGED})
     languages = {mode.label: _languages(mode, modes, store.study) for mode in modes}
-    panels = [load_panel(store, mode, [run.run_id for run in runs]) for mode in modes]
-    estimates = _estimate(panels, runs, languages)
+    read = [_read(store, mode, [run.run_id for run in runs]) for mode in modes]
+    estimates = _estimate([r.panel for r in read], runs, languages)
+    gaps = _gaps(modes, languages, runs, estimates.scores, store.study)
     return Summary(
         study=store.study,
         runs=tuple(runs),
@@ -86,12 +101,48 @@ def summarise(store: Store) -> Summary:
         modes=tuple(modes),
         languages=languages,
         estimates=estimates,
-        metrics=tuple(metric_means(store, modes)),
-        checks=tuple(check_rates(store, modes)),
+        metrics=tuple(m for r in read for m in r.metrics),
+        checks=tuple(c for r in read for c in r.checks),
         costs=tuple(run_costs(runs, evaluations)),
-        gaps=tuple(_gaps(modes, languages, runs, estimates.scores, store.study)),
+        gaps=tuple(explain_gaps(gaps, evaluations, modes, aside)),
         set_aside=tuple(_with_verdicts(store, entry) for entry in aside),
+        reference_gaps=tuple(_reference_gaps([r.panel for r in read], languages, runs)),
+        early_looks=tuple(looked_at(evaluations, modes, aside)),
+        factors=find_factors(store, modes, [r.panel for r in read], languages, runs),
     )
+
+
+def _reference_gaps(
+    panels: Sequence[Panel], languages: Mapping[str, tuple[str, ...]], runs: Sequence[StoredRun]
+) -> list[ReferenceGap]:
+    bases, references = find_bases(runs), published()
+    return [
+        gap
+        for panel in panels
+        for gap in reference_gaps(
+            panel, languages[panel.mode.label], runs, bases, references, others=panels
+        )
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """What one scan over the rows of a mode gives."""
+
+    panel: Panel
+    metrics: list[MetricMean]
+    checks: list[CheckRate]
+
+
+def _read(store: Store, mode: Mode, run_order: Sequence[str]) -> _Read:
+    builder = PanelBuilder(mode, run_order)
+    metrics: list[MetricMean] = []
+    checks: list[CheckRate] = []
+    for answers in read_answers(store, mode):
+        builder.add(answers)
+        metrics += metric_means(answers)
+        checks += check_rates(answers)
+    return _Read(panel=builder.panel(), metrics=metrics, checks=checks)
 
 
 def _with_verdicts(store: Store, aside: SetAside) -> SetAside:
@@ -161,7 +212,34 @@ def _estimate(
         run_effects=tuple(run_effects(panels, languages, bases)),
         effects=tuple(find_effects(panels, languages, configurations, bases)),
         curves=tuple(c for e in by_task for c in e.curves),
+        tied_groups=tuple(_ties(panels, runs, configurations, languages)),
     )
+
+
+_COMPARED = ("all", "non-english", "english", "resource-class", "low-resource", "high-resource")
+"""Kinds of groups in which every pair of runs is compared."""
+
+
+def _ties(
+    panels: Sequence[Panel],
+    runs: Sequence[StoredRun],
+    configurations: Sequence[Configuration],
+    languages: Mapping[str, tuple[str, ...]],
+) -> list[Tie]:
+    """Ties in each task, then of the means over the tasks that have the group."""
+    field = contenders(runs, configurations)
+    untouched = {run.run_id for run in runs if run.cell.is_base}
+    asked: dict[str, list[Asked]] = {}
+    ties = []
+    for panel in panels:
+        for group in language_groups(languages[panel.mode.label]):
+            if group.kind in _COMPARED:
+                asked.setdefault(group.name, []).append((panel, group))
+                ties += tied_runs(panel.mode.label, [(panel, group)], field, untouched)
+    for name in GROUPS:
+        if len(asked.get(name, ())) > 1:
+            ties += tied_runs(ALL_TASKS, asked[name], field, untouched)
+    return ties
 
 
 def _estimate_task(

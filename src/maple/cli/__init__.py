@@ -10,7 +10,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from maple.cli import atlas, certify, export, judge, scores, show, stores, studies, train
+from maple.cli import (
+    atlas,
+    certify,
+    compare,
+    export,
+    judge,
+    recommend,
+    scores,
+    show,
+    stores,
+    studies,
+    track,
+    train,
+    watch,
+)
 from maple.cli.app import app
 from maple.errors import MapleError
 
@@ -18,7 +32,19 @@ __all__ = ["app", "main"]
 
 app.add_typer(atlas.app, name="atlas", no_args_is_help=True)
 app.add_typer(show.app, name="show", no_args_is_help=True)
-for _part in (certify, judge, studies, train, scores, stores, export):
+for _part in (
+    certify,
+    judge,
+    studies,
+    train,
+    scores,
+    stores,
+    export,
+    compare,
+    recommend,
+    watch,
+    track,
+):
     app.registered_commands += _part.app.registered_commands
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maple.cli import decoding, engines
+from maple.cli import decoding, early_look, engines
 from maple.cli.app import (
     BatchSize,
     Choices,
@@ -76,6 +76,11 @@ def evaluate(
     audit_samples: engines.AuditSamples = 32,
     reference: engines.Reference = True,
     tokenizer: engines.Tokenizer = None,
+    early_looks: early_look.Asked = False,
+    early_look_alpha: early_look.Alpha = 0.05,
+    early_look_divide: early_look.Divide = "grid",
+    early_look_futility: early_look.Futility = None,
+    early_look_against: early_look.Against = "base",
 ) -> None:
     """Score any model, or adapters on it, on any task and language."""
     _score(dict(locals()))
@@ -109,6 +114,7 @@ def _score(given: dict[str, Any]) -> None:
         decoding=decoding.decoding_settings(given),
         engine=settings,
         tokenizer=given["tokenizer"],
+        early_look=early_look.early_look_settings(given),
     )
     score = evaluate_models if given["reference"] else evaluate_endpoint
     outcome = score(request, files, out, progress=Progress(console()))

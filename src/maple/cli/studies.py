@@ -134,6 +134,6 @@ def _run(
 def _finish(outcome: StudyOutcome) -> None:
     from maple.report import write_report
 
-    path = write_report(outcome.out)
+    path = write_report(outcome.out, has_drawings=False)
     print(f"{outcome.n_done} runs done, {len(outcome.failures)} failed. report: {path}")
     exit_on_failures(outcome)

@@ -3,13 +3,15 @@
 from maple.evaluate.engine import Engine
 from maple.evaluate.prepare import PreparedTask, prepare_task
 from maple.evaluate.probe import check_alive, probe_logits
-from maple.evaluate.score import score_batches
+from maple.evaluate.score import Written, score_batches, write_answers
 
 __all__ = [
     "Engine",
     "PreparedTask",
+    "Written",
     "check_alive",
     "prepare_task",
     "probe_logits",
     "score_batches",
+    "write_answers",
 ]

@@ -7,7 +7,7 @@ back as they finish.
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from maple.catalog.contracts import (
@@ -17,6 +17,7 @@ from maple.catalog.contracts import (
     Request,
     Response,
 )
+from maple.evaluate.batches import ranking_batches
 from maple.evaluate.checks import check_output
 from maple.evaluate.encode import EncodedOption, EncodedRequest
 from maple.evaluate.generation import Limits
@@ -32,20 +33,24 @@ def score_batches(
     eval_id: str,
     run_id: str,
     stored: Container[str] = frozenset(),
+    among: Sequence[int] | None = None,
 ) -> Iterator[list[SampleRecord]]:
     """Yields rows as they are finished, leaving out what is stored.
 
     A batch of rankings none of whose samples is missing is not run. One with some missing is run on
     those alone; since the batches do not depend on what is stored, that happens only after a change
     of ``limit``, and a plain resume repeats an uninterrupted run's batches exactly.
+
+    Samples that ``among`` names by index are scored as if there were no others; None: all are.
     """
     if prepared.generates:
-        missing = [i for i, name in enumerate(prepared.sample_ids) if name not in stored]
+        asked = range(len(prepared.sample_ids)) if among is None else among
+        missing = [i for i in asked if prepared.sample_ids[i] not in stored]
         for index, response in _generated(engine, prepared, missing):
             yield [_record(prepared, index, response, eval_id, run_id)]
         return
     alone: dict[EncodedOption, float] | None = None
-    for batch in prepared.batches:
+    for batch in prepared.batches if among is None else _batches_among(prepared, among):
         wanted = [i for i in batch if prepared.sample_ids[i] not in stored]
         if not wanted:
             continue
@@ -57,6 +62,16 @@ def score_batches(
             _record(prepared, index, response, eval_id, run_id)
             for index, response in zip(wanted, responses, strict=True)
         ]
+
+
+def _batches_among(prepared: PreparedTask, among: Sequence[int]) -> list[list[int]]:
+    """Batches of some rankings alone, as full as those of the whole task are."""
+    made = ranking_batches(
+        [prepared.encoded[i] for i in among],
+        max_tokens=prepared.max_tokens,
+        max_requests=prepared.max_requests,
+    )
+    return [[among[i] for i in batch] for batch in made]
 
 
 def _score_alone(engine: ScoringEngine, prepared: PreparedTask) -> dict[EncodedOption, float]:
@@ -78,8 +93,50 @@ def _ranked(
     ]
 
 
+@dataclass(frozen=True)
+class Written:
+    """A task whose answers are written, as one of several in a stream."""
+
+    prepared: PreparedTask
+    eval_id: str
+    run_id: str
+    stored: Container[str]
+    """Names of samples that are answered already."""
+
+
+def write_answers(
+    engine: Streams, tasks: Sequence[Written]
+) -> Iterator[tuple[int, SampleRecord, int]]:
+    """Answers what is missing of several tasks in one stream.
+
+    Which prompts are read together depends on the tasks alone, not on what is stored.
+
+    Yields:
+        The task's place, the row, and the tokens of its prompt and answer; as they finish.
+    """
+    places = [(n, i) for n, t in enumerate(tasks) for i in range(len(t.prepared.sample_ids))]
+    wanted = [
+        place
+        for place, (n, i) in enumerate(places)
+        if tasks[n].prepared.sample_ids[i] not in tasks[n].stored
+    ]
+    if not wanted:
+        return
+    encoded = [request for t in tasks for request in t.prepared.encoded]
+    limits = _limits(tasks[0].prepared)
+    for place, answer in engine.generate_stream(encoded, limits=limits, wanted=wanted):
+        n, index = places[place]
+        task = tasks[n]
+        row = _record(task.prepared, index, answer, task.eval_id, task.run_id)
+        yield n, row, len(encoded[place].prompt) + answer.n_tokens
+
+
+def _limits(prepared: PreparedTask) -> Limits:
+    return Limits(max_tokens=prepared.max_tokens, max_requests=prepared.max_requests)
+
+
 @runtime_checkable
-class _Streams(Protocol):
+class Streams(Protocol):
     """An engine that takes all prompts at once and answers each as it is finished."""
 
     def generate_stream(
@@ -88,15 +145,17 @@ class _Streams(Protocol):
         *,
         limits: Limits | None = None,
         wanted: Collection[int] | None = None,
-    ) -> Iterator[tuple[int, GenerationResponse]]: ...
+    ) -> Iterator[tuple[int, GenerationResponse]]:
+        """Continues prompts; yields places in ``requests`` and answers, as they finish."""
+        ...
 
 
 def _generated(
     engine: ScoringEngine, prepared: PreparedTask, wanted: Sequence[int]
 ) -> Iterator[tuple[int, GenerationResponse]]:
     """Answers of those samples, by index, as they finish."""
-    if isinstance(engine, _Streams):
-        limits = Limits(max_tokens=prepared.max_tokens, max_requests=prepared.max_requests)
+    if isinstance(engine, Streams):
+        limits = _limits(prepared)
         # Some prompts are read together: which, must not depend on what is stored.
         yield from engine.generate_stream(list(prepared.encoded), limits=limits, wanted=wanted)
         return

@@ -16,6 +16,7 @@ from maple.catalog import (
 )
 from maple.files import Files
 from maple.plan.cross import Cell, Skip, cross
+from maple.plan.early_look import notes_on_early_look
 from maple.plan.estimate import Estimate, estimate, shape_from_config
 from maple.plan.evaluations import Evaluation, Missing, choose_evaluations
 from maple.plan.machine import notes_on_machine
@@ -121,6 +122,9 @@ def make_plan(study: StudySpec, files: Files) -> Plan:
             *_warmup(study),
             *notes_on_machine([cell.run for cell in cells]),
             *notes_on_stacking([cell.run for cell in cells], resolver.model_config),
+            *notes_on_early_look(
+                study.evaluate.early_look, [c.run for c in cells], [e.task for e in evaluations]
+            ),
         ),
     )
 

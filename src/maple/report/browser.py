@@ -1,4 +1,4 @@
-"""Picks the samples that a reader can page through: what was asked, what each run answered."""
+"""Picks the samples that a reader can search: what was asked, what each run answered."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from maple.analysis.groups import facts
 from maple.analysis.modes import Mode
 from maple.analysis.summary import Summary
-from maple.report.embed import cut, cut_middle, script_json
+from maple.report.embed import cut, cut_middle, packed_json
 from maple.report.headline import main_group
 from maple.store.read import Store, StoredEvaluation
 
-MOST_BYTES = 500_000
-"""Of all samples in the page together."""
+MOST_BYTES = 1_500_000
+"""Of all samples in the page together, packed."""
 MOST_RUNS = 6
-MOST_SAMPLES = 10
+MOST_SAMPLES = 20
 """Per task and language."""
 PROMPT_CHARACTERS = (900, 600)
 """Kept at the start and at the end of a prompt."""
@@ -38,7 +41,9 @@ _QUERY = """
 def pick_samples(store: Store, summary: Summary) -> dict[str, Any]:
     """Returns samples per task and language, drawn by the hash of their id, the same for all runs.
 
-    As many as fit ``MOST_BYTES``; prompts and answers are cut, with a mark.
+    As many as fit ``MOST_BYTES``; prompts and answers are cut, with a mark. A group is columns:
+    ``ids``, ``prompts`` and ``gold`` have an entry per sample, and so has each of a run's
+    ``answers`` (null: not answered), ``scores`` and ``texts`` (null: the answer is the text).
 
     Raises:
         StoreError: a part or the prompts cannot be read.
@@ -47,21 +52,33 @@ def pick_samples(store: Store, summary: Summary) -> dict[str, Any]:
     groups = [g for mode in summary.modes for g in _groups(store, mode, runs)]
     for n_samples, n_runs in _SIZES:
         groups = [_cut_group(group, n_samples, n_runs) for group in groups]
-        if len(script_json(groups).encode()) <= MOST_BYTES:
+        if len(packed_json(groups)) <= MOST_BYTES:
             break
     return {"runs": [summary.labels[run] for run in runs], "groups": groups}
 
 
-_SIZES = ((MOST_SAMPLES, MOST_RUNS), (5, 6), (3, 6), (2, 6), (1, 6), (1, 3), (1, 2))
+_SIZES = (
+    (MOST_SAMPLES, MOST_RUNS),
+    (12, 6),
+    (8, 6),
+    (5, 6),
+    (3, 6),
+    (2, 6),
+    (1, 6),
+    (1, 3),
+    (1, 2),
+)
 """Samples per group and runs per sample to try, until they fit; the last is taken as it is."""
 
 
 def _cut_group(group: dict[str, Any], n_samples: int, n_runs: int) -> dict[str, Any]:
-    samples = [
-        {**sample, "answers": [a for a in sample["answers"] if a["run"] < n_runs]}
-        for sample in group["samples"][:n_samples]
+    columns = {key: group[key][:n_samples] for key in ("ids", "prompts", "gold")}
+    by_run = [
+        {key: value if key == "run" else value[:n_samples] for key, value in answers.items()}
+        for answers in group["by_run"]
+        if answers["run"] < n_runs
     ]
-    return {**group, "samples": samples}
+    return {**group, **columns, "by_run": by_run}
 
 
 def _pick_runs(summary: Summary) -> list[str]:
@@ -99,44 +116,63 @@ def _group(
     runs: Sequence[str],
 ) -> dict[str, Any]:
     known = facts(language)
-    prompts = _prompts(store, [shown[row["eval_id"]] for row in rows])
-    samples: dict[str, dict[str, Any]] = {}
+    ids = list(dict.fromkeys(row["sample_id"] for row in rows))
+    prompts = _prompts(store, [shown[row["eval_id"]] for row in rows], ids)
+    options = {sample: prompts.get(sample, {}).get("continuations") or [] for sample in ids}
+    gold = {row["sample_id"]: row["gold"] or [] for row in rows}
+    contexts = [prompts.get(sample, {}).get("context") or "(not stored)" for sample in ids]
+    by_run: dict[int, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in rows:
-        sample = row["sample_id"]
-        prompt = prompts.get(sample, {})
-        options = prompt.get("continuations") or []
-        entry = samples.setdefault(
-            sample,
-            {
-                "id": sample,
-                "prompt": cut_middle(prompt.get("context") or "(not stored)", *PROMPT_CHARACTERS),
-                "gold": [_option(gold, options) for gold in row["gold"] or []],
-                "answers": [],
-            },
-        )
-        entry["answers"].append(_answer(row, options, runs.index(shown[row["eval_id"]].run_id)))
-    for entry in samples.values():
-        entry["answers"].sort(key=lambda answer: answer["run"])
+        by_run[runs.index(shown[row["eval_id"]].run_id)][row["sample_id"]] = row
     return {
         "task": mode.label,
         "language": language,
         "name": known.name,
         "tag": known.tag,
-        "samples": list(samples.values()),
+        "ids": ids,
+        "prompts": [cut_middle(context, *PROMPT_CHARACTERS) for context in contexts],
+        "gold": [[_option(g, options[sample]) for g in gold[sample]] for sample in ids],
+        "by_run": [_answers(run, ids, by_run[run], options) for run in sorted(by_run)],
     }
 
 
-def _prompts(store: Store, evaluations: Sequence[StoredEvaluation]) -> dict[str, Mapping[str, Any]]:
-    ids = {str(e.spec["prompts"]) for e in evaluations if e.spec.get("prompts")}
-    return {row["sample_id"]: row for i in sorted(ids) for row in store.prompts(i).to_pylist()}
+def _prompts(
+    store: Store, evaluations: Sequence[StoredEvaluation], ids: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """What was shown for these samples alone: a file may hold thousands of long passages."""
+    names = sorted({str(e.spec["prompts"]) for e in evaluations if e.spec.get("prompts")})
+    wanted = pa.array(ids, pa.string())
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in names:
+        table = store.prompts(name).select(["sample_id", "context", "continuations"])
+        kept = table.filter(pc.is_in(table["sample_id"].cast(pa.string()), value_set=wanted))
+        found |= {row["sample_id"]: row for row in kept.to_pylist()}
+    return found
 
 
-def _answer(row: Mapping[str, Any], options: Sequence[str], run: int) -> dict[str, Any]:
-    prediction = _option(row["prediction"] or "", options, row["n_prediction"])
-    answer = {"run": run, "answer": prediction, "score": row["score"]}
-    if row["text"] is not None and row["text"] != row["prediction"]:
-        answer["text"] = cut(row["text"], ANSWER_CHARACTERS, row["n_text"])
-    return answer
+def _answers(
+    run: int,
+    ids: Sequence[str],
+    rows: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    return {
+        "run": run,
+        "answers": [_answer(rows.get(sample), options[sample]) for sample in ids],
+        "scores": [rows[sample]["score"] if sample in rows else None for sample in ids],
+        "texts": [_text(rows.get(sample)) for sample in ids],
+    }
+
+
+def _answer(row: Mapping[str, Any] | None, options: Sequence[str]) -> str | None:
+    return None if row is None else _option(row["prediction"] or "", options, row["n_prediction"])
+
+
+def _text(row: Mapping[str, Any] | None) -> str | None:
+    """What the model wrote, where an answer was taken out of it."""
+    if row is None or row["text"] is None or row["text"] == row["prediction"]:
+        return None
+    return cut(row["text"], ANSWER_CHARACTERS, row["n_text"])
 
 
 def _option(value: str, options: Sequence[str], length: int | None = None) -> str:

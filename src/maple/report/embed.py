@@ -1,8 +1,9 @@
-"""What makes the page one safe file: text inside scripts, script hashes, the plotting library."""
+"""What makes the page one safe, small file: packed parts, script hashes, the plotting library."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import math
@@ -12,19 +13,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-
-
-def script_json(value: Any) -> Markup:
-    """Returns JSON that may stand inside ``<script type="application/json">``.
-
-    No ``<`` is left, so no text of a model can end the element or open another; U+2028 and
-    U+2029, which older JavaScript takes for line ends, are escaped; NaN becomes null.
-    """
-    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
-    for character, escape in _UNSAFE.items():
-        text = text.replace(character, escape)
-    return Markup(text)
+PACK_FROM = 60_000
+"""Characters of markup from which a part of the page is packed."""
 
 
 def cut(text: str, limit: int, length: int | None = None) -> str:
@@ -51,10 +41,44 @@ def cut_middle(text: str, head: int, tail: int) -> str:
     return text if missing <= 0 else f"{text[:head]} … [{missing:,} cut] … {text[-tail:]}"
 
 
-def plotting_library() -> Markup:
+def plotting_library() -> str:
     """Returns the minified plotly.js that the plotly package carries, its licence included."""
     file = resources.files("plotly") / "package_data" / "plotly.min.js"
-    return Markup(file.read_text(encoding="utf-8"))
+    return file.read_text(encoding="utf-8")
+
+
+def packed(text: str) -> Markup:
+    """Returns a text as gzip in base64, for the page's script to unpack; it holds no ``<``.
+
+    The same text gives the same bytes on every day.
+    """
+    return Markup(base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode())
+
+
+def packed_json(value: Any) -> Markup:
+    """Returns packed JSON; NaN and infinities become null."""
+    return packed(_json(value))
+
+
+def packed_part(html: str, label: str = "") -> Markup:
+    """Returns a part of the page as it is, or packed where it is large.
+
+    A large table is some thousand cells with a title each: markup that shrinks to a twentieth,
+    and that a phone need not lay out before somebody looks at it.
+
+    Args:
+        html: markup that is safe already: the body of a ``filter`` block.
+        label: what the part is, for readers whose browser runs no script.
+    """
+    if len(html) < PACK_FROM:
+        return Markup(html)
+    note = Markup("{}: this large table needs JavaScript; its numbers are in {}.").format(
+        label, Markup("<code>tables/</code>")
+    )
+    return Markup(
+        '<div class="packed"><p class="note">{}</p>'
+        '<script type="application/gzip">{}</script></div>'
+    ).format(note, packed(html))
 
 
 def content_security_policy(scripts: Iterable[str]) -> str:
@@ -64,6 +88,10 @@ def content_security_policy(scripts: Iterable[str]) -> str:
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
 
 
 def _digest(script: str) -> str:

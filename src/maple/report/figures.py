@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from maple.analysis.deltas import Delta
+from maple.analysis.effects import ALL_TASKS, GROUPS
 from maple.analysis.summary import Summary
 from maple.report.headline import main_group
 from maple.report.wording import group_name, limits, signed
@@ -20,7 +21,7 @@ from maple.report.wording import group_name, limits, signed
 N_COLOURS = 6
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 _MANY_POINTS = 72
-"""Above this many, figure 1 shows the mean over tasks alone."""
+"""Above this many, the figure shows the mean over tasks alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +39,74 @@ class Figure:
     """``rank`` or ``bits`` for a panel of curves; empty for the rest."""
     task: str = ""
     """The task that a panel shows."""
+    columns: Sequence[str] = ()
+    """Of the figure as a table: what it shows, for readers who do not see it."""
+    rows: Sequence[Sequence[str]] = ()
+
+    @property
+    def alternative(self) -> str:
+        """The figure in one spoken sentence; where it is long, its table says the rest."""
+        long = f"{self.title}. {self.description}"
+        return long if len(long) <= 600 else f"{long[:600]} … All numbers: the table below."
 
     def as_json(self) -> dict[str, Any]:
         """What the page's script needs to draw it."""
-        return {"data": list(self.data), "layout": dict(self.layout), "height": self.height}
+        return {
+            "data": list(self.data),
+            "layout": dict(self.layout),
+            "height": self.height,
+            "columns": list(self.columns),
+            "rows": [list(row) for row in self.rows],
+        }
+
+
+def effects_figure(summary: Summary) -> Figure | None:
+    """Returns the first figure: what each factor changes, by groups of languages."""
+    effects = [e for e in summary.estimates.effects if e.task == ALL_TASKS]
+    if not effects:
+        return None
+    groups = [g for g in GROUPS if any(e.group == g for e in effects)]
+    contrasts = list(dict.fromkeys(e.contrast for e in effects))
+    rows = [text.replace(" - ", " against ") for text in contrasts]
+    traces = []
+    for number, group in enumerate(groups):
+        found = [e for e in effects if e.group == group]
+        offset = (number - (len(groups) - 1) / 2) * 0.72 / len(groups)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": group_name(group),
+                "x": [100 * e.value for e in found],
+                "y": [contrasts.index(e.contrast) + offset for e in found],
+                "error_x": _bars([(100 * e.value, 100 * e.low, 100 * e.high) for e in found], 2),
+                "marker": {
+                    "symbol": SYMBOLS[number % len(SYMBOLS)],
+                    "size": 9,
+                    "color": f"var:series-{number % N_COLOURS + 1}",
+                },
+                "text": [f"{signed(e.value)} {limits(e.low, e.high)}" for e in found],
+                "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
+            }
+        )
+    told = [
+        (e.contrast.replace(" - ", " against "), group_name(e.group), signed(e.value),
+         limits(e.low, e.high)) for e in effects
+    ]  # fmt: skip
+    return Figure(
+        id="effects",
+        title="What each factor changes, mean over tasks, with 95% intervals",
+        description="; ".join(f"{row[0]}, {row[1]}: {row[2]} {row[3]}" for row in told),
+        height=90 + len(rows) * max(44, 17 * len(groups) + 12),
+        data=traces,
+        layout=_rows_layout(rows, has_legend=len(groups) > 1),
+        columns=("Factor", "Languages", "Change in points", "95% interval"),
+        rows=told,
+    )
 
 
 def forest(summary: Summary) -> Figure | None:
-    """Returns figure 1: each tuned run's change from its base, per task, with intervals."""
+    """Returns each tuned run's change from its base, per task, with intervals."""
     group = main_group(summary)
     over_tasks = [d for d in summary.estimates.run_effects if d.group == group]
     by_task = [d for d in summary.estimates.mean_deltas if d.group == group]
@@ -68,26 +129,54 @@ def forest(summary: Summary) -> Figure | None:
         id="forest",
         title=f"Change from the untouched base, {group_name(group)}, by tuned run",
         description="; ".join(f"{summary.labels[d.run_id]}, {d.task}: {_say(d)}" for d in deltas),
-        height=90 + len(order) * max(30, 15 * len(shown) + 12),
+        height=90 + len(order) * max(20 if len(order) > 16 else 30, 15 * len(shown) + 12),
         data=traces,
-        layout={
-            "xaxis": {
-                "title": {"text": "points"},
-                "rangemode": "tozero",
-                "zeroline": True,
-                "automargin": True,
-            },
-            "yaxis": {
-                "tickvals": list(range(len(rows))),
-                "ticktext": rows,
-                "range": [len(rows) - 0.5, -0.5],
-                "zeroline": False,
-                "showgrid": False,
-                "automargin": True,
-            },
-            "showlegend": len(shown) > 1,
-        },
+        layout=_rows_layout(rows, has_legend=len(shown) > 1),
+        columns=("Run", "Task", "Change in points", "95% interval", "Languages"),
+        rows=[
+            (
+                summary.labels[d.run_id],
+                d.task,
+                signed(d.delta),
+                limits(d.low, d.high),
+                f"{d.n_languages} of {d.n_languages_planned}",
+            )
+            for d in sorted(deltas, key=lambda d: order.index(d.run_id))
+        ],
     )
+
+
+def _rows_layout(rows: Sequence[str], *, has_legend: bool) -> dict[str, Any]:
+    """Names down the side, points along the bottom, zero always in sight."""
+    return {
+        "xaxis": {
+            "title": {"text": "points"},
+            "rangemode": "tozero",
+            "zeroline": True,
+            "automargin": True,
+        },
+        "yaxis": {
+            "tickvals": list(range(len(rows))),
+            "ticktext": list(rows),
+            "range": [len(rows) - 0.5, -0.5],
+            "zeroline": False,
+            "showgrid": False,
+            "automargin": True,
+        },
+        "showlegend": has_legend,
+    }
+
+
+def _bars(values: Sequence[tuple[float, float, float]], thickness: float) -> dict[str, Any]:
+    """Intervals as plotly draws them: (value, low, high) in points."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for value, _, high in values],
+        "arrayminus": [value - low for value, low, _ in values],
+        "thickness": thickness,
+        "width": 0,
+    }
 
 
 def loss_curves(summary: Summary, curves: Mapping[str, pa.Table]) -> Figure | None:
@@ -131,6 +220,10 @@ def loss_curves(summary: Summary, curves: Mapping[str, pa.Table]) -> Figure | No
             "yaxis": {"title": {"text": "nats per label token"}, "automargin": True},
             "showlegend": len(traces) <= 12,
         },
+        columns=("Run", "Steps", "First loss", "Last loss"),
+        rows=[
+            (t["name"], f"{t['x'][-1]:,}", *(f"{t['y'][i]:.3f}" for i in (0, -1))) for t in traces
+        ],
     )
 
 
@@ -157,14 +250,9 @@ def _forest_trace(
         "showlegend": _is_complete(deltas[0]),
         "x": [100 * d.delta for d in deltas],
         "y": [order.index(d.run_id) + offset for d in deltas],
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [100 * (d.high - d.delta) for d in deltas],
-            "arrayminus": [100 * (d.delta - d.low) for d in deltas],
-            "thickness": 2 if is_mean else 1.3,
-            "width": 0,
-        },
+        "error_x": _bars(
+            [(100 * d.delta, 100 * d.low, 100 * d.high) for d in deltas], 2 if is_mean else 1.3
+        ),
         "marker": {
             "symbol": symbol if _is_complete(deltas[0]) else f"{symbol}-open",
             "size": 11 if is_mean else 8,

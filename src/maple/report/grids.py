@@ -52,6 +52,7 @@ def class_tables(summary: Summary) -> list[dict[str, Any]]:
     """Returns per task a row per run and a column per group: mean score and mean delta."""
     means = {(m.task, m.run_id, m.group): m for m in summary.estimates.means}
     deltas = {(d.task, d.run_id, d.group): d for d in summary.estimates.mean_deltas}
+    ties = {(t.task, t.run_id, t.group): t.letters for t in summary.estimates.tied_groups}
     tables = []
     for mode in summary.modes:
         groups = [
@@ -64,7 +65,11 @@ def class_tables(summary: Summary) -> list[dict[str, Any]]:
                 "run": summary.labels[run.run_id],
                 "is_base": run.cell.is_base,
                 "cells": [
-                    {"mean": means.get(key), "delta": deltas.get(key)}
+                    {
+                        "mean": means.get(key),
+                        "delta": deltas.get(key),
+                        "letters": ties.get(key, ""),
+                    }
                     for key in ((mode.label, run.run_id, g.name) for g in groups)
                 ],
             }
@@ -96,9 +101,6 @@ def _language(code: str) -> dict[str, Any]:
         "script": known.script,
         "resource_class": NO_CLASS if known.resource_class is None else known.resource_class,
     }
-
-
-NO_CLASS = "?"
 
 
 def _heat_map(summary: Summary, mode: Mode) -> dict[str, Any]:

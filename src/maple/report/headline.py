@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from maple.analysis.deltas import Delta
 from maple.analysis.effects import ALL_TASKS, Effect, Factor
 from maple.analysis.groups import ENGLISH
 from maple.analysis.summary import Summary
+from maple.report.embed import cut
 from maple.report.wording import (
     group_name,
     limits,
@@ -22,6 +23,15 @@ from maple.store.read import Status, StoredRun
 
 SIGNIFICANCE = 0.05
 """Adjusted p-values below this are called a difference."""
+MOST_CHARACTERS = 400
+"""Of a question that the study states itself."""
+
+
+def stated_question(summary: Summary) -> str:
+    """Returns what the study file says that it asks, in one line; empty where it says nothing."""
+    study = summary.study.get("study")
+    stated = study.get("description") if isinstance(study, Mapping) else ""
+    return cut(" ".join(str(stated or "").split()), MOST_CHARACTERS)
 
 
 def question(summary: Summary) -> str:
@@ -146,22 +156,39 @@ def _why(runs: Sequence[StoredRun]) -> str:
 
 def _best(summary: Summary, effects: Sequence[Delta]) -> str:
     best = max(effects, key=lambda d: d.delta)
-    caution = (
-        f", the highest of {len(effects)} and so a little flattered" if len(effects) > 2 else ""
-    )
+    among = f", of {len(effects)} and so a little flattered," if len(effects) > 2 else ""
     return (
-        f"the highest estimate is {summary.labels[best.run_id]} at {signed(best.delta)} "
-        f"{limits(best.low, best.high)}{caution}"
+        f"the highest estimate{among} is {summary.labels[best.run_id]} at {signed(best.delta)} "
+        f"{limits(best.low, best.high)}{_tied(summary, best)}"
     )
+
+
+def _tied(summary: Summary, best: Delta) -> str:
+    """How many other configurations share the first place with the best one."""
+    tasks = {tie.task for tie in summary.estimates.tied_groups}
+    task = (
+        ALL_TASKS
+        if ALL_TASKS in tasks
+        else best.task
+        if best.task in tasks
+        else min(tasks, default="")
+    )
+    here = [t for t in summary.estimates.tied_groups if (t.task, t.group) == (task, best.group)]
+    if not any(t.run_id == best.run_id and t.place == 1 for t in here):
+        return ""
+    tied = {t.place for t in here if t.is_tied_with_best and t.place > 1}
+    n = len({t.place for t in here}) - 1
+    return f", and {len(tied)} of {n} other configurations cannot be told from it" if n else ""
 
 
 def _factors(summary: Summary) -> str:
     group = main_group(summary)
-    parts = []
-    for factor, text in (("rank", "a higher rank"), ("bits", "more bits")):
-        effect = find_effect(summary, "rank" if factor == "rank" else "bits", group)
-        if effect is not None:
-            parts.append(f"{text} ({effect.contrast.replace(' - ', ' against ')}) {_gives(effect)}")
+    effects = [e for e in summary.estimates.effects if (e.task, e.group) == (ALL_TASKS, group)]
+    parts = [
+        f"{e.contrast.replace(' - ', ' against ')} {_gives(e)}"
+        for e in effects
+        if e.factor != "tuning"
+    ]
     english = find_effect(summary, "tuning", "english") if group != "english" else None
     if english is not None:
         parts.append(f"tuning {_gives(english).replace('gives', 'changes English by')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -37,8 +38,9 @@ def line_names(summary: Summary, factor: Factor) -> list[str]:
 
 
 def series_names(summary: Summary) -> list[str]:
-    """Returns the series that the panels can show, one at a time."""
-    return list(dict.fromkeys(p.series for p in summary.estimates.curves))
+    """Returns the series that the panels can show, one at a time, those with most points first."""
+    n_points = Counter(p.series for p in summary.estimates.curves)
+    return [series for series, _ in n_points.most_common()]
 
 
 def _usable(summary: Summary, factor: Factor) -> list[CurvePoint]:
@@ -87,6 +89,8 @@ def _panel(
         },
         factor=factor,
         task=task,
+        columns=("Runs", "Shown", "Point"),
+        rows=[(p.series, _UNITS[p.quantity], _say(p)) for p in here],
     )
 
 

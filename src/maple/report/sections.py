@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -180,18 +179,6 @@ def metric_table(summary: Summary) -> list[dict[str, Any]]:
             values.items(), key=lambda entry: (*entry[0][:2], order.index(entry[0][2]))
         )
     ]
-
-
-def environments(summary: Summary) -> list[tuple[str, str]]:
-    """Returns the environment's entries, with every value that some run has."""
-    values: dict[str, dict[str, None]] = defaultdict(dict)
-    for run in summary.runs:
-        for key, value in run.environment.items():
-            inner = value if isinstance(value, dict) else {"": value}
-            for name, entry in inner.items():
-                text = entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False)
-                values[f"{key} {name}".rstrip()][text] = None
-    return [(key, "; ".join(found)) for key, found in sorted(values.items())]
 
 
 def _effect(effect: Effect | None) -> dict[str, Any] | None:

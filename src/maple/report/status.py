@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from maple.analysis.parts import is_part
 from maple.store.read import Store, StoredRun, open_store
 
 
@@ -25,24 +26,26 @@ def status_table(directory: Path) -> Table:
         table.add_column(column, overflow="fold")
     scored = _scored(store)
     for run in runs:
-        done, samples = scored.get(run.run_id, (0, 0))
+        done, parts, samples = scored.get(run.run_id, (0, 0, 0))
+        early = f", {parts} stopped at an early look" if parts else ""
         table.add_row(
             run.run_id,
             run.cell.label,
             run.status,
-            f"{done} of {_planned(store)} task-languages",
+            f"{done} of {_planned(store)} task-languages{early}",
             f"{samples:,}",
             _error(run),
         )
     return table
 
 
-def _scored(store: Store) -> dict[str, tuple[int, int]]:
-    """Run id -> (finished evaluations, samples stored)."""
-    found: dict[str, tuple[int, int]] = {}
-    for evaluation in store.evaluations():
-        done, samples = found.get(evaluation.run_id, (0, 0))
-        found[evaluation.run_id] = (done + evaluation.is_done, samples + evaluation.n_samples)
+def _scored(store: Store) -> dict[str, tuple[int, int, int]]:
+    """Run id -> (finished evaluations, parts among them, samples stored)."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for each in store.evaluations():
+        done, parts, samples = found.get(each.run_id, (0, 0, 0))
+        more = done + each.is_done, parts + is_part(each), samples + each.n_samples
+        found[each.run_id] = more
     return found
 
 

@@ -15,13 +15,16 @@ from maple.analysis.checks import CheckRate
 from maple.analysis.costs import Cost
 from maple.analysis.curves import CurvePoint
 from maple.analysis.deltas import Delta
+from maple.analysis.early_looks import LookedAt
 from maple.analysis.effects import Effect
+from maple.analysis.forgetting import Ledger
 from maple.analysis.groups import facts
 from maple.analysis.metrics import MetricMean
 from maple.analysis.modes import SetAside
 from maple.analysis.scores import Gap, MeanScore, Score
 from maple.analysis.summary import Summary
 from maple.report.files import write_text
+from maple.report.further import KINDS, found
 from maple.store.read import StoredRun
 
 
@@ -33,14 +36,14 @@ class Table:
     rows: Sequence[Mapping[str, Any]]
 
 
-def write_tables(summary: Summary, directory: Path) -> list[Path]:
+def write_tables(summary: Summary, directory: Path, *, ledger: Ledger | None = None) -> list[Path]:
     """Writes every table as ``directory/<name>.csv`` and returns the paths.
 
     Raises:
         StoreError: the directory cannot be written.
     """
     paths = []
-    for name, table in make_tables(summary).items():
+    for name, table in (make_tables(summary) | _further(summary, ledger)).items():
         path = directory / f"{name}.csv"
         write_text(path, _csv(table))
         paths.append(path)
@@ -62,9 +65,35 @@ def make_tables(summary: Summary) -> dict[str, Table]:
         ("costs", summary.costs, Cost),
         ("missing", summary.gaps, Gap),
         ("set_aside", summary.set_aside, SetAside),
+        ("early_looks", summary.early_looks, LookedAt),
     ]
     tables = {name: _table(summary, kind, rows) for name, rows, kind in kinds}
     return tables | {"deltas": _deltas(summary), "runs": _runs(summary.runs, summary.labels)}
+
+
+def _further(summary: Summary, ledger: Ledger | None) -> dict[str, Table]:
+    """Tables of the sections that appear only where there is something to show."""
+    kinds = [(kind.name, found(summary, kind, ledger)) for kind in KINDS]
+    return {name: _flat(_table(summary, type(rows[0]), rows)) for name, rows in kinds if rows}
+
+
+def _flat(table: Table) -> Table:
+    """Intervals inside a row as columns: ``change``, ``change_low``, ``change_high``."""
+    nested = {c for c in table.columns for row in table.rows if isinstance(row[c], dict)}
+    columns: list[str] = []
+    for column in table.columns:
+        columns += [column, f"{column}_low", f"{column}_high"] if column in nested else [column]
+    rows = []
+    for row in table.rows:
+        limits = {
+            f"{column}_{end}": value.get(end)
+            for column in nested
+            if isinstance(value := row[column], dict)
+            for end in ("low", "high")
+        }
+        values = {c: v["value"] if isinstance(v, dict) else v for c, v in row.items()}
+        rows.append({**values, **limits})
+    return Table(tuple(columns), rows)
 
 
 def _table(summary: Summary, kind: type, rows: Iterable[Any]) -> Table:

@@ -19,6 +19,7 @@ from maple.files import Files
 from maple.plan import Cohort, Plan, Resolver
 from maple.run.cell import run_cell
 from maple.run.context import CohortContext
+from maple.run.early_look import EarlyLooks, looks_of_plan
 from maple.run.engines import OptionalEngine
 from maple.run.optional import open_engine
 from maple.run.progress import Progress
@@ -67,12 +68,17 @@ class StudyJob:
         """What a complete run has stored, as far as it is the same for all runs."""
         return expected_evaluations(self.wanted, self.plan.prompt(), self.files)
 
+    @cached_property
+    def looks(self) -> EarlyLooks | None:
+        """The early look that the study asks for; None where it asks for none."""
+        return looks_of_plan(self.plan)
+
     def is_stored(self, cohort: Cohort, store: StoreWriter) -> bool:
         """Whether nothing is left to do for a whole cohort, told without loading its base."""
         runs = [cell.run for cell in cohort.cells]
         # What is expected is read from the benchmarks' files: only where it can be there.
         return all(store.is_run_done(run.id) for run in runs) and all(
-            is_complete(run, self.expected, store) for run in runs
+            is_complete(run, self.expected, store, self.looks) for run in runs
         )
 
 
@@ -182,6 +188,7 @@ class Workplace:
             pools=pools,
             tokens=tokens,
             engine=self._open_engine(cohort),
+            looks=self._job.looks,
         )
         for cell in cohort.cells:
             # All data is read before anything is trained: a broken line ends the study here.

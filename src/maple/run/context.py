@@ -13,6 +13,7 @@ from maple.data.schedule import TokenCache
 from maple.evaluate import Engine, PreparedTask, probe_logits
 from maple.evaluate.probe import largest_difference
 from maple.files import Files
+from maple.run.early_look import EarlyLooks
 from maple.run.progress import Progress
 from maple.store.write import StoreWriter
 from maple.study import Mixture, TrainingSettings, content_id
@@ -47,6 +48,8 @@ class CohortContext:
     prepared: Sequence[PreparedTask] = ()
     engine: ScoresRuns | None = None
     """What scores instead of the reference engine, where something does."""
+    looks: EarlyLooks | None = None
+    """Which tasks may be left off before their last sample; None: none."""
     pools: dict[str, list[ExamplePool]] = field(default_factory=dict)
     tokens: TokenCache = field(default_factory=dict)
     _untouched: tuple[list[torch.Tensor], float] | None = None

@@ -19,6 +19,7 @@ from maple.plan import Evaluation, Resolver
 from maple.run.adapters import check_match, detach, load_alive, read_card, refuse
 from maple.run.cohort import attempt, load_model, prepare_tasks
 from maple.run.context import CohortContext
+from maple.run.early_look import EarlyLooks, early_looks
 from maple.run.local import StudyOutcome
 from maple.run.optional import chat_conflict, open_engine
 from maple.run.progress import Progress
@@ -27,12 +28,17 @@ from maple.run.shared_scoring import Subject, share_scoring
 from maple.store.write import StoreWriter, open_for_writing, sha256_of_directory
 from maple.study import (
     DecodingSettings,
+    EarlyLook,
     EngineSettings,
     MethodRef,
     ModelRef,
     PromptSettings,
     RunSpec,
 )
+from maple.study.early_look import BASE
+
+_Scored = tuple[RunSpec, tuple[Path, dict[str, Any]] | None]
+"""A run, and the adapter's directory and card; None: the base alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,8 @@ class EvaluationRequest:
     engine: EngineSettings = field(default_factory=EngineSettings)
     tokenizer: str | None = None
     """Of a model that only an endpoint has: directory or Hub repository; None: it takes text."""
+    early_look: EarlyLook | None = None
+    """Leave a task off once an adapter's comparison is decided; None: never."""
 
 
 def evaluate_models(
@@ -79,8 +87,10 @@ def evaluate_models(
             progress.say(f"note: adapter {path} was {mismatch}")
     runs = [_subject(c, p, model, quantization, m)
             for (p, c), m in zip(cards, mismatches, strict=True)]  # fmt: skip
-    if not runs:
-        runs = [RunSpec(model=model, method=MethodRef(name="none"), quantization=quantization)]
+    untouched = RunSpec(model=model, method=MethodRef(name="none"), quantization=quantization)
+    subjects: list[_Scored] = list(zip(runs, cards, strict=True)) or [(untouched, None)]
+    subjects, looks = _with_looks(request, untouched, subjects)
+    runs = [run for run, _ in subjects]
     with open_for_writing(out) as store, progress:
         store.write_study(study_content(request, runs, load_quantizer(quantization).bits))
         base = load_model(model, quantization, files)
@@ -89,16 +99,52 @@ def evaluate_models(
         context.engine = open_engine(
             request.engine, model, files, quantization=quantization, max_rank=max(ranks)
         )
+        if looks is not None:
+            context.looks = looks
+            progress.say(looks.statement)
         environment = describe_machine(base.device)
-        _share(request, runs, cards, context, environment)
+        if looks is None:
+            _share(request, runs, cards, context, environment)
         tried = []
-        for index, run in enumerate(runs):
+        for run, subject in subjects:
             progress.say(run.label)
             store.begin_run(run, environment)
-            subject = cards[index] if cards else None
             tried.append(attempt(run, partial(_score, run, subject, context), store, progress))
     failures = [failure for failure in tried if failure is not None]
     return StudyOutcome(out, len(runs) - len(failures), tuple(failures))
+
+
+def _with_looks(
+    request: EvaluationRequest, untouched: RunSpec, subjects: list[_Scored]
+) -> tuple[list[_Scored], EarlyLooks | None]:
+    """What is scored, in order: first what the others are compared with, if they are."""
+    settings = request.early_look
+    if settings is None:
+        return subjects, None
+    adapters = [(run, subject) for run, subject in subjects if subject is not None]
+    if settings.against == BASE:
+        first: _Scored | None = (untouched, None)
+    else:
+        named = Path(settings.against).resolve()
+        first = next((s for s in adapters if s[1][0].resolve() == named), None)
+    if first is None:
+        raise UsageError(
+            f"--early-look-against is {settings.against!r}, and no --adapter is: name one of the "
+            "adapters that are scored, or base."
+        )
+    rest: list[_Scored] = [s for s in adapters if s[0].id != first[0].id]
+    if not rest:
+        raise UsageError(
+            "--early-look compares adapters with the base or with one of them: name at least one "
+            "--adapter to compare."
+        )
+    looks = early_looks(
+        settings,
+        {run.id: first[0] for run, _ in rest},
+        [e.task for e in request.evaluations],
+        adapters={run.id: sha256_of_directory(subject[0]) for run, subject in adapters},
+    )
+    return [first, *rest], looks
 
 
 def resolve_model(model: ModelRef, files: Files) -> ModelRef:
@@ -231,8 +277,14 @@ def check_engine(request: EvaluationRequest) -> None:
     """Refuses what an engine cannot be asked.
 
     Raises:
-        UsageError: several adapters at one endpoint; a chat endpoint under another template.
+        UsageError: several adapters at one endpoint; a chat endpoint under another template; an
+            early look with another engine or shared passes.
     """
+    if request.early_look and (request.engine.name != "reference" or request.share_passes):
+        raise UsageError(
+            "--early-look ends each adapter's scoring at a look of its own: leave --engine and "
+            "--share-passes out with it."
+        )
     if request.engine.name == "openai" and len(request.adapters) > 1:
         raise UsageError(
             "an endpoint serves each adapter under a name of its own: score one --adapter a call, "

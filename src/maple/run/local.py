@@ -11,6 +11,7 @@ from maple.certify import certify_study, summary_rows
 from maple.files import Files
 from maple.plan import Cohort, Plan, make_plan
 from maple.run.cohort import Failure, StudyJob, Workplace
+from maple.run.early_look import in_one_process, in_phases
 from maple.run.fetch import fetch_study
 from maple.run.progress import Progress
 from maple.run.workers import choose_workers, deal_runs
@@ -58,12 +59,16 @@ def run_study(
     job = StudyJob(plan, files, limit or study.evaluate.limit)
     with open_for_writing(out) as store, progress:
         store.write_study(study_content(plan, job.limit))
-        left = _left(job, store, progress)
-        count = choose_workers(workers, plan, [cell.run for c in left for cell in c.cells])
-        if count > 1:
-            failures = deal_runs(job, left, store, progress, count)
+        phases = in_phases(_left(job, store, progress), job.looks)
+        if job.looks and any(phases):
+            progress.say(job.looks.statement)
+        runs = [[cell.run for cohort in phase for cell in cohort.cells] for phase in phases]
+        counts = [choose_workers(workers, plan, each) for each in runs]
+        if max(counts, default=1) > 1:
+            dealt = zip(phases, counts, strict=True)
+            failures = [f for p, n in dealt for f in deal_runs(job, p, store, progress, n)]
         else:
-            failures = _do_runs(job, left, store, progress)
+            failures = _do_runs(job, in_one_process(phases, job.looks), store, progress)
         _certify(plan, files, out, progress)
     return StudyOutcome(out, len(plan.cells) - len(failures), tuple(failures))
 

@@ -88,6 +88,8 @@ def share_scoring(
     """
     if asked is False or context.engine is not None or not _keeps_rows_apart(context):
         return
+    if context.looks is not None:  # each ends at a look of its own
+        return
     waiting = [p for p in context.prepared if sum(_is_open(s, p, context) for s in subjects) > 1]
     tasks = [p for p in waiting if asked or _is_small(p, context)]
     open_subjects = [s for s in subjects if any(_is_open(s, p, context) for p in tasks)]

@@ -27,7 +27,7 @@ def relation(parts: Sequence[Path], *, has_older: bool = False) -> duckdb.DuckDB
     Raises:
         StoreError: the first part, or with an older one any part, is broken or lacks a column.
     """
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    connection = _connect()
     if not parts:
         return connection.from_arrow(SAMPLE_SCHEMA.empty_table())
     try:
@@ -44,6 +44,32 @@ def relation(parts: Sequence[Path], *, has_older: bool = False) -> duckdb.DuckDB
         return ranked.filter("copy = 1").project(", ".join(SAMPLE_SCHEMA.names))
     except duckdb.Error as error:
         raise StoreError(_blame(parts, error) or _unread(error)) from error
+
+
+def stored(parts: Sequence[Path], columns: Sequence[str]) -> pa.Table:
+    """Returns columns of every row of parts, in any order, a sample stored twice included.
+
+    Finding doubles in millions of rows takes longer than reading them: whoever numbers the
+    samples anyway sees them at once, and asks ``relation`` then.
+
+    Args:
+        parts: Parquet files with the columns of ``docs/results_format.md``.
+        columns: names of ``docs/results_format.md``; NULL where an older part lacks one.
+
+    Raises:
+        StoreError: a part is broken or lacks a column; the message names it.
+    """
+    if not parts:
+        return SAMPLE_SCHEMA.empty_table().select(columns)
+    connection = _connect()
+    connection.execute("SET preserve_insertion_order = false")
+    try:
+        files = [str(part) for part in parts]
+        return _typed(connection.read_parquet(files).select(*columns).to_arrow_table())
+    except duckdb.Error as error:
+        if (blame := _blame(parts, error)) is not None:
+            raise StoreError(blame) from error
+    return _typed(relation(parts, has_older=True).select(*columns).to_arrow_table())
 
 
 def answer(parts: Sequence[Path], sql: str) -> pa.Table:
@@ -69,6 +95,34 @@ def broken_part(path: Path, error: BaseException) -> str:
     return (
         f"{path} cannot be read as Parquet ({reason}). Delete that file and the `done` beside it, "
         "then run the study again; what else is stored is kept."
+    )
+
+
+def _typed(rows: pa.Table) -> pa.Table:
+    """Brings columns to their documented types, where another writer took others.
+
+    Raises:
+        StoreError: a column holds something else altogether.
+    """
+    for i, name in enumerate(rows.column_names):
+        documented = SAMPLE_SCHEMA.field(name).type
+        found = rows.schema.field(i).type
+        if found.id == documented.id:
+            continue
+        try:
+            rows = rows.set_column(i, name, rows.column(i).cast(documented))
+        except pa.ArrowException as error:
+            raise StoreError(
+                f"the sample rows' column {name} is {found}, not {documented} "
+                "(docs/results_format.md)."
+            ) from error
+    return rows
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    # No part is read twice, so keeping its bytes would cost time and memory for nothing.
+    return duckdb.connect(
+        config={"autoinstall_known_extensions": "false", "enable_external_file_cache": "false"}
     )
 
 

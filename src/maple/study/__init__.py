@@ -1,5 +1,6 @@
 """The question: what a study asks, as frozen and hashable values."""
 
+from maple.study.early_look import EarlyLook
 from maple.study.engines import EngineSettings
 from maple.study.spec import (
     LOOP_VERSION,
@@ -20,6 +21,7 @@ from maple.study.spec import (
 __all__ = [
     "LOOP_VERSION",
     "DecodingSettings",
+    "EarlyLook",
     "EngineSettings",
     "EvalSpec",
     "MethodRef",

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from maple.errors import StudyError, unknown_name
+from maple.study.early_look import EarlyLook
 from maple.study.engines import EngineSettings
 from maple.study.spec import (
     Choices,
@@ -80,6 +81,9 @@ class EvaluateSettings(Frozen):
     engine: EngineSettings = EngineSettings()
     limit: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Samples per task and language; None: the whole split."
+    )
+    early_look: EarlyLook | None = Field(
+        None, description="Leave a task off once its comparison is decided; None: never."
     )
 
     _lists = field_validator("tasks", "english", mode="before")(_listed)
@@ -171,6 +175,23 @@ class StudySpec(Frozen):
             raise ValueError(
                 f"methods {trained} train adapters that no endpoint has, and evaluate.engine is "
                 "openai: use the engine vllm or reference, or methods: [none]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_look_early(self) -> StudySpec:
+        look = self.evaluate.early_look
+        if look is None:
+            return self
+        if self.evaluate.engine.name != "reference":
+            raise ValueError(
+                "evaluate.early_look stops the reference engine's scoring; leave it out with the "
+                f"engine {self.evaluate.engine.name}"
+            )
+        if look.against == "base" and "none" not in [name for name, _ in self.methods]:
+            raise ValueError(
+                "evaluate.early_look compares with the untouched base: add none to methods, or "
+                "name a run by early_look.against"
             )
         return self
 
@@ -300,6 +321,7 @@ def _fields_at(location: list[str | int]) -> list[str]:
         "evaluate.prompt": PromptChoice,
         "evaluate.decoding": DecodingSettings,
         "evaluate.engine": EngineSettings,
+        "evaluate.early_look": EarlyLook,
         "evaluate": EvaluateSettings,
     }
     dotted = ".".join(str(p) for p in location if not isinstance(p, int))

@@ -24,6 +24,7 @@ from maple.study.content import Frozen as Frozen
 from maple.study.content import Scalar as Scalar
 from maple.study.content import canonical_json as canonical_json
 from maple.study.content import content_id as content_id
+from maple.study.early_look import EarlyLookRule
 
 LOOP_VERSION = 3
 """Raised whenever the training loop's numbers change; a golden-curve test forces it."""
@@ -355,11 +356,13 @@ class EvalSpec(Frozen):
     prompt: PromptSettings = PromptSettings()
     decoding: DecodingSettings = DecodingSettings()
     engine: str | None = Field(None, description="None: the reference engine.")
+    early_look: EarlyLookRule | None = Field(None, description="None: every sample is scored.")
 
     @model_serializer(mode="wrap")
     def _leave_out_reference(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        return {k: v for k, v in content.items() if k != "engine" or v is not None}
+        optional = ("engine", "early_look")
+        return {k: v for k, v in content.items() if k not in optional or v is not None}
 
     @field_validator("run_id", "adapter", "task", "language", "data")
     @classmethod

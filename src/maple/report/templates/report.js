@@ -1,7 +1,5 @@
-"use strict";
 (() => {
-  const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const figures = read("figure-data");
+  let figures = {};
   const choice = { quantity: "delta", series: null };
 
   // ---------------------------------------------------------------- figures
@@ -41,7 +39,12 @@
     made.xaxis = axis(made.xaxis);
     made.yaxis = axis(made.yaxis);
     if (ranges && ranges[choice.quantity]) made.yaxis.range = ranges[choice.quantity];
-    if (narrow && made.yaxis.ticktext) made.yaxis.ticktext = made.yaxis.ticktext.map((text) => text.split(" · ").join("<br>"));
+    if (narrow && made.yaxis.ticktext) {
+      const texts = made.yaxis.ticktext.map((text) => text.split(/ · | (?=against )/).join("<br>"));
+      const lines = Math.max(...texts.map((text) => text.split("<br>").length));
+      made.yaxis = { ...made.yaxis, ticktext: texts, tickfont: { size: 11 } };
+      made.height = Math.max(made.height, 90 + texts.length * (14 * lines + 8));
+    }
     return made;
   }
 
@@ -49,142 +52,110 @@
     const figure = figures[holder.dataset.figure];
     const traces = figure.data.filter(isShown).map(({ series, quantity, ...trace }) => resolve(trace));
     const narrow = holder.clientWidth < 560;
-    const config = { displayModeBar: false, displaylogo: false, responsive: true };
-    window.Plotly.react(holder, traces, layout(figure, narrow), config);
+    const config = { displayModeBar: false, displaylogo: false };
+    // Both sizes are stated: plotly's own way to follow the window lets a figure lose its height.
+    const made = { ...layout(figure, narrow), width: holder.clientWidth };
+    holder.style.minHeight = made.height + "px";
+    window.Plotly.react(holder, traces, made, config);
     holder.dataset.drawn = "yes";
+    holder.dataset.width = made.width;
   }
 
   const holders = [...document.querySelectorAll("[data-figure]")];
-  const redraw = () => holders.filter((holder) => holder.dataset.drawn).forEach(draw);
+  // What was drawn in a part that is closed now has no width: it is drawn again when it is opened.
+  const renew = (of) => of.filter((holder) => holder.dataset.drawn).forEach((holder) => { if (isSeen(holder)) draw(holder); else delete holder.dataset.drawn; });
+  const redraw = () => renew(holders);
+
+  // Large tables: unpacked ahead, so that print can put them in at once; put in when looked at.
+  const waiting = new Map();
+  function insert(part) {
+    if (!waiting.has(part)) return;
+    part.innerHTML = waiting.get(part); // Markup of the report's own templates, every text escaped.
+    waiting.delete(part);
+  }
+  const parts = [...document.querySelectorAll(".packed")];
+  const isSeen = (part) => !part.closest("details:not([open])");
+  async function unpackParts() {
+    for (const part of parts) {
+      waiting.set(part, await maple.unpack(part.querySelector("script")));
+      if (isSeen(part)) insert(part);
+    }
+  }
+
+  // The same figure as a table, made when it is asked for.
+  function tell(details) {
+    if (details.querySelector("table")) return;
+    const figure = figures[details.parentElement.querySelector("[data-figure]").dataset.figure];
+    const scroll = maple.element("div", "scroll");
+    const table = maple.table(figure.columns, figure.rows);
+    table.createCaption().textContent = details.parentElement.querySelector("figcaption").textContent;
+    scroll.tabIndex = 0;
+    scroll.setAttribute("role", "region");
+    scroll.setAttribute("aria-label", "Table of the figure");
+    scroll.append(table);
+    details.append(scroll);
+  }
 
   // One figure at a time, so that a report of a hundred panels can be read while it is drawn.
   function drawNext() {
-    const next = holders.find((holder) => !holder.dataset.drawn);
+    if (!window.Plotly) return;
+    const next = holders.find((holder) => !holder.dataset.drawn && isSeen(holder));
     if (!next) return;
     draw(next);
     setTimeout(drawNext, 0);
   }
 
+  const fit = () => renew(holders.filter((holder) => Number(holder.dataset.width) !== holder.clientWidth));
+  let pending = 0;
+  window.addEventListener("resize", () => { clearTimeout(pending); pending = setTimeout(fit, 100); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   matchMedia("print").addEventListener("change", redraw);
+  // A script hears of printing while the layout is still the screen's, and paper is narrower.
   window.addEventListener("beforeprint", () => {
-    document.querySelectorAll("details").forEach((details) => { details.open = true; });
-    holders.filter((holder) => !holder.dataset.drawn).forEach(draw);
+    parts.forEach(insert);
+    document.querySelectorAll("details:not(.alternative)").forEach((details) => { details.open = true; });
+    document.body.classList.add("paper");
+    if (window.Plotly) holders.forEach(draw);
   });
+  window.addEventListener("afterprint", () => { document.body.classList.remove("paper"); fit(); });
 
-  const curveControls = document.getElementById("curve-controls");
-  if (curveControls) {
-    const panels = holders.filter((holder) => curveControls.parentElement.contains(holder));
+  function startCurves() {
+    const controls = document.getElementById("curve-controls");
+    if (!controls) return;
+    const panels = holders.filter((holder) => controls.parentElement.contains(holder));
     const traces = panels.flatMap((holder) => figures[holder.dataset.figure].data);
-    if (!traces.some((trace) => trace.quantity === "delta")) curveControls.elements.quantity.value = "score";
+    if (!traces.some((trace) => trace.quantity === "delta")) controls.elements.quantity.value = "score";
     const apply = () => {
-      choice.quantity = curveControls.elements.quantity.value;
-      choice.series = curveControls.elements.series ? curveControls.elements.series.value : null;
-      panels.filter((holder) => holder.dataset.drawn).forEach(draw);
+      choice.quantity = controls.elements.quantity.value;
+      choice.series = controls.elements.series ? controls.elements.series.value : null;
+      renew(panels);
     };
-    curveControls.addEventListener("change", apply);
+    controls.addEventListener("change", apply);
     apply();
   }
-  drawNext();
 
-  // ---------------------------------------------------------------- samples
-  const data = read("sample-data");
-  const controls = document.getElementById("sample-controls");
-  const list = document.getElementById("sample-list");
-  const PAGE = 3;
-  let page = 0;
-
-  function element(tag, className, text) {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    return made;
+  // The page's policy holds the hash of the library's text, so that nothing else can run here.
+  function run(text) {
+    const script = document.createElement("script");
+    script.textContent = text;
+    document.head.append(script);
   }
 
-  function spoken(tag, className, text, group) {
-    const made = element(tag, className, text);
-    made.dir = "auto";
-    if (group.tag !== "und") made.lang = group.tag;
-    return made;
-  }
+  document.addEventListener("toggle", (event) => {
+    const details = event.target;
+    if (!details.open) return;
+    if (details.classList.contains("alternative")) tell(details);
+    parts.filter((part) => details.contains(part) && isSeen(part)).forEach(insert);
+    drawNext();
+  }, true);
 
-  function row(name, answer, score, group, raw) {
-    const made = element("tr");
-    const head = element("th", "run-name", name);
-    head.scope = "row";
-    const cell = element("td");
-    cell.append(spoken("div", "text", answer === "" ? "(empty)" : answer, group));
-    if (raw !== undefined) cell.append(spoken("span", "raw text", raw, group));
-    made.append(head, cell, element("td", "number", score));
-    return made;
+  async function start() {
+    figures = await maple.unpackJson("figure-data");
+    if (holders.length) run(await maple.unpack(document.getElementById("library")));
+    startCurves();
+    drawNext();
+    await unpackParts();
+    document.body.dataset.ready = "yes";
   }
-
-  function mark(score) {
-    if (score === 1) return "✓ 1";
-    if (score === 0) return "✗ 0";
-    return score === null ? "–" : score.toFixed(2);
-  }
-
-  function card(sample, group) {
-    const made = element("article", "sample");
-    made.append(element("h3", "", "Sample " + sample.id));
-    const prompt = spoken("div", "prompt text", sample.prompt, group);
-    prompt.tabIndex = 0;
-    prompt.setAttribute("role", "region");
-    prompt.setAttribute("aria-label", "Prompt");
-    const table = element("table");
-    const header = table.createTHead().insertRow();
-    [["Run", ""], ["Answer", ""], ["Score", "number"]].forEach(([text, kind]) => {
-      const cell = element("th", kind, text);
-      cell.scope = "col";
-      header.append(cell);
-    });
-    const body = table.createTBody();
-    const gold = row("Gold", sample.gold.join(" | "), "", group);
-    gold.className = "gold";
-    body.append(gold, ...sample.answers.map((a) => row(data.runs[a.run], a.answer, mark(a.score), group, a.text)));
-    made.append(prompt, table);
-    return made;
-  }
-
-  function current() {
-    const { task, language } = controls.elements;
-    return data.groups.find((group) => group.task === task.value && group.language === language.value);
-  }
-
-  function show() {
-    const group = current();
-    const samples = group ? group.samples : [];
-    const pages = Math.max(1, Math.ceil(samples.length / PAGE));
-    page = Math.min(Math.max(page, 0), pages - 1);
-    list.replaceChildren(...samples.slice(page * PAGE, (page + 1) * PAGE).map((sample) => card(sample, group)));
-    document.getElementById("sample-status").textContent = "page " + (page + 1) + " of " + pages;
-    controls.elements.previous.disabled = page === 0;
-    controls.elements.next.disabled = page === pages - 1;
-  }
-
-  function options(select, entries) {
-    const before = select.value;
-    select.replaceChildren(...entries.map(([value, text]) => new Option(text, value)));
-    if (entries.some(([value]) => value === before)) select.value = before;
-  }
-
-  function languages() {
-    const groups = data.groups.filter((group) => group.task === controls.elements.task.value);
-    options(controls.elements.language, groups.map((group) => [group.language, group.name + " (" + group.language + ")"]));
-  }
-
-  if (data.groups.length) {
-    options(controls.elements.task, [...new Set(data.groups.map((group) => group.task))].map((task) => [task, task]));
-    languages();
-    controls.hidden = false;
-    controls.addEventListener("submit", (event) => event.preventDefault());
-    controls.elements.task.addEventListener("change", () => { page = 0; languages(); show(); });
-    controls.elements.language.addEventListener("change", () => { page = 0; show(); });
-    controls.elements.previous.addEventListener("click", () => { page -= 1; show(); });
-    controls.elements.next.addEventListener("click", () => { page += 1; show(); });
-    show();
-  } else {
-    list.append(element("p", "", "No finished evaluation, so no sample to show."));
-  }
+  start().catch(maple.say);
 })();
