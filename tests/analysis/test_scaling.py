@@ -60,6 +60,15 @@ def test_too_few_sizes_get_no_law_and_a_reason() -> None:
     assert "converge" in flat.why_not
 
 
+def test_sizes_that_hardly_differ_get_no_line_and_a_reason() -> None:
+    sizes, values = [1000.0, 1004.0, 1009.0, 1012.0], [0.4, 0.5, 0.3, 0.6]
+    fit = fit_scaling(sizes, values, "training tokens", is_loss=True)
+    assert fit.line is None
+    assert fit.power_law is None
+    assert "1.01 times the smallest; a line needs 2 times" in fit.why_not
+    assert fit_scaling([*sizes, 2000.0], [*values, 0.5], "training tokens", is_loss=True).line
+
+
 def test_the_slopes_interval_covers_the_truth() -> None:
     rng, covered = np.random.default_rng(2), 0
     for _ in range(400):

@@ -21,7 +21,11 @@ from maple.errors import TrackerError
 from maple.trackers import Target, open_tracker, write_study
 
 for needed in ("mlflow", "sqlalchemy", "alembic", "flask", "flask_cors"):
-    pytest.importorskip(needed, reason=f"needs {needed} (extra: dev)", exc_type=ImportError)
+    pytest.importorskip(
+        needed,
+        reason=f"needs {needed} (extra: mlflow, and its server's parts)",
+        exc_type=ImportError,
+    )
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 SECONDS_TO_START = 240

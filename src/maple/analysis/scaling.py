@@ -28,6 +28,9 @@ FEWEST_SIZES = 3
 """Distinct sizes that a line needs; through two anything is a line."""
 FEWEST_RUNS = 4
 """Runs that a line needs, so that two degrees of freedom are left for its scatter."""
+LEAST_RANGE = 2.0
+"""Largest size over smallest that a line needs: what ten times the size adds is not told by runs
+that differ by a hundredth, as those do whose seeds drew other examples."""
 FEWEST_FOR_POWER = 5
 """Distinct sizes that a power law with a floor needs: it has three parameters."""
 _LARGEST_EXPONENT = 3.0
@@ -94,6 +97,12 @@ def fit_scaling(
     if n_sizes < FEWEST_SIZES or x.size < FEWEST_RUNS:
         needed = f"a line needs {FEWEST_RUNS} runs of {FEWEST_SIZES} sizes"
         why = f"runs: {x.size}, sizes: {n_sizes}; {needed}"
+        return ScalingFit(against=against, line=None, power_law=None, why_not=why)
+    if x.max() / x.min() < LEAST_RANGE:
+        why = (
+            f"the largest size is {x.max() / x.min():.2f} times the smallest; a line needs "
+            f"{LEAST_RANGE:g} times"
+        )
         return ScalingFit(against=against, line=None, power_law=None, why_not=why)
     line = _line(np.log10(x), y)
     law = _power_law(x, y) if is_loss else "a score is bounded: only a line is fitted"
