@@ -34,6 +34,7 @@ from maple.run.context import CohortContext
 from maple.run.early_look import in_phases, looks_of_plan
 from maple.run.evaluate import EvaluationRequest
 from maple.run.local import StudyOutcome
+from maple.run.nursery import Nursery
 from maple.run.scoring import score_model
 from maple.store.read import StoredEvaluation, open_store
 from maple.store.write import StoreWriter
@@ -193,7 +194,13 @@ def test_runs_dealt_to_several_places_store_what_one_process_stores(
     dealt: list[tuple[int, list[bool]]] = []
 
     def deal(
-        job: StudyJob, cohorts: Sequence[Cohort], store: StoreWriter, said: Progress, count: int
+        job: StudyJob,
+        cohorts: Sequence[Cohort],
+        store: StoreWriter,
+        said: Progress,
+        *,
+        nursery: Nursery,
+        count: int,
     ) -> list[Failure]:
         runs = [(cell.run, cohort) for cohort in cohorts for cell in cohort.cells]
         dealt.append((count, [run.is_trained for run, _ in runs]))

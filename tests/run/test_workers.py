@@ -32,8 +32,9 @@ def arguments(data: Path, out: Path, *, workers: int) -> tuple[object, ...]:
 
 
 def workers_of(job: Job) -> list[psutil.Process]:
+    """The processes that a call's nursery has forked."""
     try:
-        return psutil.Process(job.pid).children(recursive=True)
+        return [w for nursery in psutil.Process(job.pid).children() for w in nursery.children()]
     except psutil.NoSuchProcess:
         return []
 

@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from maple.base.imports import import_bitsandbytes
 from maple.base.machine import keep_freed_memory
 from maple.catalog import family_for, load_family, load_quantizer, missing_library
 from maple.catalog.contracts import ModelFamily, Quantizer
 from maple.catalog.stored import other_bits, stored_quantization
 from maple.errors import MapleError, SourceError, TrainingError
+from maple.imports import import_model_libraries
 
 if TYPE_CHECKING:
     import torch
@@ -97,13 +97,13 @@ def _read(
     device: torch.device,
 ) -> tuple[Any, Any]:
     """The model and its tokenizer, unless the checkpoint or the machine forbid those bits."""
+    # It announces at import which optional kernels it did not find; nothing depends on them.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import_model_libraries()
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    # It announces at import which optional kernels it did not find; nothing depends on them.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    import_bitsandbytes()
     config = AutoConfig.from_pretrained(source).to_dict()
     if unfit := other_bits(config, quantization):
         raise SourceError(f"the base model {source!r} cannot be loaded: {unfit}.")

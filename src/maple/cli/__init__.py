@@ -27,6 +27,7 @@ from maple.cli import (
 )
 from maple.cli.app import app
 from maple.errors import MapleError
+from maple.imports import lean_process
 
 __all__ = ["app", "main"]
 
@@ -69,6 +70,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Deprecations between the libraries below us are not the user's to mend.
     warnings.simplefilter("ignore", FutureWarning)
+    lean_process()
     try:
         app()
     except MapleError as error:

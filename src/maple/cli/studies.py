@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +26,7 @@ from maple.cli.app import (
 if TYPE_CHECKING:
     from maple.files import Files
     from maple.run import StudyOutcome
+    from maple.run.nursery import Nursery
     from maple.study.file import StudySpec
 
 app = typer.Typer()
@@ -39,16 +42,18 @@ def quickstart(
     workers: Workers = 0,
 ) -> None:
     """Run the embedded study from start to report; needs no network."""
-    from maple import atlas
-    from maple.study.file import load_study
+    with _nursery(workers) as nursery:
+        from maple import atlas
+        from maple.study.file import load_study
 
-    study = load_study(Path(atlas.__file__).parent / "quickstart.yaml")
-    if languages:
-        chosen = "all" if languages == "all" else tuple(languages.split(","))
-        evaluate = study.evaluate.model_copy(update={"languages": chosen})
-        study = study.model_copy(update={"evaluate": evaluate})
-    files = study_files(study, None, None)
-    _finish(_run(study, files, out, limit=limit, workers=workers))
+        study = load_study(Path(atlas.__file__).parent / "quickstart.yaml")
+        if languages:
+            chosen = "all" if languages == "all" else tuple(languages.split(","))
+            evaluate = study.evaluate.model_copy(update={"languages": chosen})
+            study = study.model_copy(update={"evaluate": evaluate})
+        files = study_files(study, None, None)
+        outcome = _run(study, files, out, limit=limit, workers=workers, nursery=nursery)
+    _finish(outcome)
 
 
 @app.command()
@@ -112,23 +117,44 @@ def run(
     workers: Workers = 0,
 ) -> None:
     """Train and score every cell of a study; run it again to go on where it stopped."""
-    from maple.study.file import load_study
+    with _nursery(workers) as nursery, naming(study):
+        from maple.study.file import load_study
 
-    with naming(study):
         spec = load_study(study)
         files = study_files(spec, study, data_dir)
-        outcome = _run(spec, files, out, limit=limit, workers=workers)
+        outcome = _run(spec, files, out, limit=limit, workers=workers, nursery=nursery)
     _finish(outcome)
 
 
+@contextmanager
+def _nursery(workers: int) -> Iterator[Nursery | None]:
+    """Begins at once what imports the libraries of the workers, beside what comes first here."""
+    from maple.run.nursery import open_nursery
+
+    nursery = open_nursery(workers)
+    try:
+        yield nursery
+    finally:
+        if nursery is not None:
+            nursery.close()
+
+
 def _run(
-    study: StudySpec, files: Files, out: Path | None, *, limit: int | None, workers: int
+    study: StudySpec,
+    files: Files,
+    out: Path | None,
+    *,
+    limit: int | None,
+    workers: int,
+    nursery: Nursery | None,
 ) -> StudyOutcome:
     from maple.run import Progress, run_study
 
     target = out or Path("runs") / study.name
     progress = Progress(console())
-    return run_study(study, files, target, limit=limit, workers=workers, progress=progress)
+    return run_study(
+        study, files, target, limit=limit, workers=workers, nursery=nursery, progress=progress
+    )
 
 
 def _finish(outcome: StudyOutcome) -> None:

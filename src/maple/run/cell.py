@@ -44,7 +44,8 @@ def train_cell(run: RunSpec, method: Method, context: CohortContext) -> None:
     if run.training is None or run.mixture is None:
         context.store.finish_run(run.id, None, [])
         return
-    context.untouched()
+    if context.prepared:
+        context.untouched()
     schedule = context.schedule(run.mixture, run.training, run.seed)
     torch.manual_seed(run.seed)
     base = context.base

@@ -13,6 +13,7 @@ from maple.plan import Cohort, Plan, make_plan
 from maple.run.cohort import Failure, StudyJob, Workplace
 from maple.run.early_look import in_one_process, in_phases
 from maple.run.fetch import fetch_study
+from maple.run.nursery import Nursery, open_nursery
 from maple.run.progress import Progress
 from maple.run.workers import choose_workers, deal_runs
 from maple.store.write import StoreWriter, open_for_writing
@@ -35,6 +36,7 @@ def run_study(
     *,
     limit: int | None = None,
     workers: int = 0,
+    nursery: Nursery | None = None,
     progress: Progress,
 ) -> StudyOutcome:
     """Trains and scores every cell of a study that is not stored yet.
@@ -46,6 +48,7 @@ def run_study(
         limit: samples per task and language; overrides the study's own.
         workers: processes that do runs, each with its share of the cores; 0 chooses
             (``choose_workers``), 1 does them here.
+        nursery: where several come from, begun already; None begins one. It is closed.
         progress: where to show what happens.
 
     Returns:
@@ -54,23 +57,39 @@ def run_study(
     Raises:
         MapleError: nothing can run: a broken study, data that cannot be had, a full disk.
     """
-    fetch_study(study, files, progress)
-    plan = make_plan(study, files)
-    job = StudyJob(plan, files, limit or study.evaluate.limit)
-    with open_for_writing(out) as store, progress:
-        store.write_study(study_content(plan, job.limit))
-        phases = in_phases(_left(job, store, progress), job.looks)
-        if job.looks and any(phases):
-            progress.say(job.looks.statement)
-        runs = [[cell.run for cohort in phase for cell in cohort.cells] for phase in phases]
-        counts = [choose_workers(workers, plan, each) for each in runs]
-        if max(counts, default=1) > 1:
-            dealt = zip(phases, counts, strict=True)
-            failures = [f for p, n in dealt for f in deal_runs(job, p, store, progress, n)]
-        else:
-            failures = _do_runs(job, in_one_process(phases, job.looks), store, progress)
-        _certify(plan, files, out, progress)
+    nursery = nursery or open_nursery(workers)
+    try:
+        fetch_study(study, files, progress)
+        plan = make_plan(study, files)
+        job = StudyJob(plan, files, limit or study.evaluate.limit)
+        with open_for_writing(out) as store, progress:
+            store.write_study(study_content(plan, job.limit))
+            failures = _do_phases(job, store, progress, workers, nursery)
+            _certify(plan, files, out, progress)
+    finally:
+        if nursery is not None:
+            nursery.close()
     return StudyOutcome(out, len(plan.cells) - len(failures), tuple(failures))
+
+
+def _do_phases(
+    job: StudyJob, store: StoreWriter, progress: Progress, workers: int, nursery: Nursery | None
+) -> list[Failure]:
+    """Does what is left: here, or in the workers of a nursery where several are worth it."""
+    phases = in_phases(_left(job, store, progress), job.looks)
+    if job.looks and any(phases):
+        progress.say(job.looks.statement)
+    runs = [[cell.run for cohort in phase for cell in cohort.cells] for phase in phases]
+    counts = [choose_workers(workers, job.plan, each) for each in runs]
+    if nursery is not None and max(counts, default=1) > 1:
+        return [
+            failure
+            for phase, count in zip(phases, counts, strict=True)
+            for failure in deal_runs(job, phase, store, progress, nursery=nursery, count=count)
+        ]
+    if nursery is not None:
+        nursery.close()  # it would import beside us what nobody asks it for
+    return _do_runs(job, in_one_process(phases, job.looks), store, progress)
 
 
 def _certify(plan: Plan, files: Files, out: Path, progress: Progress) -> None:

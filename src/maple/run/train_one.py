@@ -103,6 +103,7 @@ def _train(
     store.begin_run(run, describe_machine(base.device))
 
     def train_and_prove() -> None:
+        context.untouched()
         run_cell(run, context)
         method = load_method(run.method.name, run.method.parameters)
         detach(load_alive(method, store.layout.adapter(run.id), run.label, context), base)

@@ -3,7 +3,7 @@
     parent --(job, root), Order, Order, ..., None--> worker
     parent <--Ready, Said, Doing, Done, ..., Ended-- worker
 
-It is started by ``maple.run.workers``, and ends at once when its parent does.
+It is forked by ``maple.run.nursery``, and ends at once when the parent does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import io
 import os
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -23,6 +24,7 @@ import pyarrow
 from rich.console import Console
 
 from maple.errors import MapleError
+from maple.imports import lean_process
 from maple.run.cohort import Failure, Workplace
 from maple.run.progress import Progress
 from maple.store.write import StoreWriter
@@ -97,11 +99,26 @@ class WorkerProgress(Progress):
             self._send(Doing(f"{self._step[0]} {self.state()}"))
 
 
-def main(descriptor: int) -> None:
-    """Does what is ordered over a connection until there is no more; does not return."""
+def get_ready() -> None:
+    """What a process does before it becomes a worker, or forks some."""
     # As in cli.main: deprecations between the libraries below us.
     warnings.simplefilter("ignore", FutureWarning)
+    lean_process()
     _keep_pandas_out()
+
+
+def end_with(pipe: int) -> None:
+    """Ends this process when the other end of a pipe is closed: the parent is gone."""
+
+    def watch() -> None:
+        os.read(pipe, 1)  # nothing is ever written
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(descriptor: int) -> None:
+    """Does what is ordered over a connection until there is no more; does not return."""
     link = Connection(descriptor)
     # Where the parent is gone there is nobody to tell; the watching thread ends this process.
     with contextlib.suppress(OSError, EOFError):

@@ -13,8 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from maple.base import is_on_cpu
 from maple.errors import UsageError, WorkerError
 from maple.plan import Cohort, Plan
 from maple.run.cohort import Failure, StudyJob, fail
+from maple.run.nursery import Nursery
 from maple.run.progress import Progress
 from maple.run.worker import Doing, Done, Ended, Message, Order, Said
 from maple.store.write import StoreWriter
@@ -34,20 +34,6 @@ TINY_PARAMETERS = 50_000_000
 MOST_WORKERS = 4
 """Chosen unasked: each holds its own libraries and base, some 0.6 GB."""
 _END_SECONDS = 10.0
-
-_BOOT = """
-import os, sys, threading
-
-def end_with_parent(pipe):
-    os.read(pipe, 1)  # nothing is ever written: it returns when the parent is gone
-    os._exit(1)
-
-threading.Thread(target=end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
-sys.path[:] = sys.argv[3:]
-from maple.run.worker import main
-main(int(sys.argv[2]))
-"""
-"""Watches before it imports: the imports take seconds, and the lock is held from the start."""
 
 
 def choose_workers(asked: int, plan: Plan, runs: Sequence[RunSpec]) -> int:
@@ -73,9 +59,15 @@ def choose_workers(asked: int, plan: Plan, runs: Sequence[RunSpec]) -> int:
 
 
 def deal_runs(
-    job: StudyJob, cohorts: Sequence[Cohort], store: StoreWriter, progress: Progress, count: int
+    job: StudyJob,
+    cohorts: Sequence[Cohort],
+    store: StoreWriter,
+    progress: Progress,
+    *,
+    nursery: Nursery,
+    count: int,
 ) -> list[Failure]:
-    """Does every run of the cohorts in ``count`` workers.
+    """Does every run of the cohorts in ``count`` workers of a nursery.
 
     Returns:
         The failed runs in the plan's order; one whose worker died is among them.
@@ -88,7 +80,7 @@ def deal_runs(
     with _lifeline() as life:
         crew = _Crew(job, cohorts, store, progress)
         try:
-            return crew.work(count, _Start(life, store.lock, threads))
+            return crew.work(count, _Start(nursery, life, store.lock, threads))
         finally:
             # Closed before it is waited for: that is how a worker knows.
             life.close()
@@ -128,6 +120,7 @@ def _lifeline() -> Iterator[_Life]:
 
 @dataclass(frozen=True)
 class _Start:
+    nursery: Nursery
     life: _Life
     lock: int | None
     threads: int
@@ -142,31 +135,23 @@ class _Worker:
         self.cohort: int | None = None
         self.doing = ""
         self.is_dismissed = False
-        descriptors = (start.life.watched, theirs.fileno())
-        given = [*descriptors, *([] if start.lock is None else [start.lock])]
-        arguments = [str(d) for d in descriptors] + sys.path
-        threads = {"OMP_NUM_THREADS": str(start.threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        # A Ctrl-C goes to every process of the terminal; the parent alone answers it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._nursery = start.nursery
+        held = [] if start.lock is None else [start.lock]
         try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, *arguments],
-                env={**os.environ, **threads},
-                stdin=subprocess.DEVNULL,
-                stdout=sys.__stderr__ if sys.__stderr__ else subprocess.DEVNULL,
-                pass_fds=given,
+            self._pid = start.nursery.bear(
+                [theirs.fileno(), start.life.watched, *held], start.threads
             )
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
     def end(self) -> int:
         """Waits for the process, and ends it if it does not end; returns its exit code."""
-        try:
-            return self.process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+        kill_at = time.monotonic() + _END_SECONDS
+        while (code := self._nursery.bury(self._pid)) is None:
+            if time.monotonic() > kill_at:
+                os.kill(self._pid, signal.SIGKILL)
+            time.sleep(0.01)
+        return code
 
 
 class _Crew:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maple.base import is_on_cpu, select_device
-from maple.base.imports import _compile_when_called
+from maple.imports import _when_called
 
 
 def said_by(code: str) -> list[str]:
@@ -23,7 +23,7 @@ def test_importing_bitsandbytes_leaves_the_compiler_out_and_torch_as_it_was() ->
     pytest.importorskip("bitsandbytes")
     code = (
         "import sys, torch; before = torch.compile\n"
-        "from maple.base.imports import import_bitsandbytes\n"
+        "from maple.imports import import_bitsandbytes\n"
         "import_bitsandbytes()\n"
         "print('bitsandbytes' in sys.modules, 'torch._inductor.compile_fx' in sys.modules)\n"
         "print(torch.compile is before)\n"
@@ -38,7 +38,7 @@ def test_what_was_to_be_compiled_is_compiled_once_when_it_is_called() -> None:
         asked.append(options)
         return function
 
-    @_compile_when_called(compile_now, dynamic=False)
+    @_when_called(compile_now, dynamic=False)
     def double(x: int) -> int:
         return 2 * x
 
