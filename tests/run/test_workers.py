@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ from tests.run.tiny import (
 )
 
 from maple.plan import make_plan
-from maple.run.workers import choose_workers
+from maple.run.workers import choose_workers, order_of_dealing
 from maple.store.read import open_store
 from maple.store.write import open_for_writing
 from maple.study.file import load_study
@@ -200,3 +201,38 @@ def test_several_workers_are_chosen_for_tiny_bases_on_the_cpu_alone(
     monkeypatch.setenv("MAPLE_DEVICE", "cpu")
     monkeypatch.setattr("maple.run.workers.TINY_PARAMETERS", 1000)
     assert choose_workers(0, plan, runs) == 1
+
+
+def shortest(costs: list[float], workers: int) -> float:
+    """The soonest end of any division of runs among workers."""
+    return min(
+        max(sum(c for c, w in zip(costs, at, strict=True) if w == k) for k in range(workers))
+        for at in product(range(workers), repeat=len(costs))
+    )
+
+
+@pytest.mark.parametrize(
+    ("costs", "workers"),
+    [
+        ([184.0, 188.0, 195.0, 210.0, 240.0], 2),
+        ([3.0, 3.0, 2.0, 2.0, 2.0], 2),
+        ([5.0, 5.0, 4.0, 4.0, 3.0, 3.0], 3),
+        ([1.0], 4),
+        ([0.0, 0.0, 7.0], 2),
+    ],
+)
+def test_runs_are_dealt_so_that_workers_finish_together(costs: list[float], workers: int) -> None:
+    order = order_of_dealing(costs, workers)
+    assert sorted(order) == list(range(len(costs)))
+    loads = [0.0] * workers
+    for n in order:
+        loads[loads.index(min(loads))] += costs[n]
+    assert max(loads) == shortest(costs, workers)
+
+
+def test_many_runs_are_dealt_costliest_first() -> None:
+    costs = [float(n % 11) for n in range(40)]
+    order = order_of_dealing(costs, 3)
+    assert sorted(order) == list(range(40))
+    first = [costs[n] for n in order[:34]]
+    assert first == sorted(costs, reverse=True)[:34]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from maple.catalog import family_for, load_family, load_quantizer, missing_libra
 from maple.catalog.contracts import ModelFamily, Quantizer
 from maple.catalog.stored import other_bits, stored_quantization
 from maple.errors import MapleError, SourceError, TrainingError
-from maple.imports import import_model_libraries
+from maple.startup import import_model_libraries
 
 if TYPE_CHECKING:
     import torch
@@ -97,8 +96,6 @@ def _read(
     device: torch.device,
 ) -> tuple[Any, Any]:
     """The model and its tokenizer, unless the checkpoint or the machine forbid those bits."""
-    # It announces at import which optional kernels it did not find; nothing depends on them.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import_model_libraries()
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging

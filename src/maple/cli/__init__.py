@@ -27,7 +27,7 @@ from maple.cli import (
 )
 from maple.cli.app import app
 from maple.errors import MapleError
-from maple.imports import lean_process
+from maple.startup import lean_process
 
 __all__ = ["app", "main"]
 

@@ -18,6 +18,7 @@ from maple.catalog import load_dataset
 from maple.catalog.contracts import Conversation
 from maple.errors import DataError
 from maple.files import Files
+from maple.startup import without_collection
 from maple.study import Mixture
 
 
@@ -44,11 +45,13 @@ def load_pools(mixture: Mixture, files: Files) -> list[ExamplePool]:
         SourceError: a file cannot be had.
     """
     pools = []
-    for part in mixture.parts:
-        dataset = load_dataset(part.dataset, part.options)
-        for language in part.languages:
-            rows = tuple(dataset.conversations(files, language))
-            pools.append(ExamplePool(part.dataset, language, part.weight, rows))
+    # Rows have no cycles, and looking for some is a third of the time of reading them.
+    with without_collection():
+        for part in mixture.parts:
+            dataset = load_dataset(part.dataset, part.options)
+            for language in part.languages:
+                rows = tuple(dataset.conversations(files, language))
+                pools.append(ExamplePool(part.dataset, language, part.weight, rows))
     if not any(pool.conversations for pool in pools):
         named = ", ".join(pool.key for pool in pools) or "no data set"
         raise DataError(f"mixture {mixture.name!r} is empty: {named} gave no example.")

@@ -67,7 +67,7 @@ def read_json_rows(path: Path) -> Iterator[tuple[int, Row]]:
     Raises:
         DataError: not JSON, not UTF-8, no array, a row that is not an object; no rows.
     """
-    text = "".join(text for _, text in _lines(path))
+    text = _text(path)
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -79,7 +79,7 @@ def read_json_rows(path: Path) -> Iterator[tuple[int, Row]]:
     if not isinstance(rows, list):
         raise DataError(f'{path}: expected an array of rows, or an object with one under "data".')
     for number, row in enumerate(rows, start=1):
-        yield number, _require_object(row, place(path, number))
+        yield number, row if isinstance(row, dict) else _require_object(row, place(path, number))
     _require_rows(len(rows), path)
 
 
@@ -149,6 +149,15 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
+def _text(path: Path) -> str:
+    with _open(path) as handle:
+        content = handle.read().removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(text for _, text in _lines(path))  # names the line
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Decodes a file line by line; only ``\\n`` ends a line, U+2028 and its like do not."""
     offset = 0
@@ -169,7 +178,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _parse_line(text: str, path: Path, line: int) -> Row:
     try:
-        return _require_object(json.loads(text), f"{path}, line {line}")
+        row = json.loads(text)
+        return row if isinstance(row, dict) else _require_object(row, f"{path}, line {line}")
     except json.JSONDecodeError as error:
         if not text.endswith("\n"):
             message = "the last line is truncated; fetch the file again or remove the line"

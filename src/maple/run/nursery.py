@@ -5,8 +5,9 @@
 
 It imports while the parent still plans, and a worker is at work from its first moment: two
 processes that import side by side take longer than one, and hold everything twice. It opens
-nothing, computes nothing and starts no thread, so that what it forks is as good as new. Its end of
-the socket closes when the parent dies, however it dies, and it ends with it.
+nothing, computes nothing and starts no thread (but that of arrow's allocator, which starts it anew
+in a fork), so that what it forks is as good as new. Its end of the socket closes when the parent
+dies, however it dies, and it ends with it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import traceback
 from collections.abc import Sequence
 
 from maple.errors import WorkerError
-from maple.imports import import_model_libraries
+from maple.startup import import_model_libraries
 
 _NUMBER = struct.Struct("=q")
 _MOST_DESCRIPTORS = 8
@@ -123,6 +124,7 @@ _RUNS = 1 << 16
 
 def main(descriptor: int) -> None:
     """Forks workers as they are asked for until nobody is left to ask; does not return."""
+    gc.disable()
     from maple.base import is_on_cpu
     from maple.run import worker
 
@@ -132,8 +134,8 @@ def main(descriptor: int) -> None:
         import_model_libraries()
         importlib.import_module("peft")
     # What is there now is never freed: looking through it would copy every page of it.
-    gc.collect()
     gc.freeze()
+    gc.enable()
     with socket.socket(fileno=descriptor) as link:
         while True:
             message, descriptors, _, _ = socket.recv_fds(link, _NUMBER.size, _MOST_DESCRIPTORS)

@@ -24,9 +24,9 @@ import pyarrow
 from rich.console import Console
 
 from maple.errors import MapleError
-from maple.imports import lean_process
 from maple.run.cohort import Failure, Workplace
 from maple.run.progress import Progress
+from maple.startup import lean_process
 from maple.store.write import StoreWriter
 
 _DOING_SECONDS = 0.5
@@ -104,7 +104,6 @@ def get_ready() -> None:
     # As in cli.main: deprecations between the libraries below us.
     warnings.simplefilter("ignore", FutureWarning)
     lean_process()
-    _keep_pandas_out()
 
 
 def end_with(pipe: int) -> None:
@@ -119,6 +118,7 @@ def end_with(pipe: int) -> None:
 
 def main(descriptor: int) -> None:
     """Does what is ordered over a connection until there is no more; does not return."""
+    _keep_pandas_out()
     link = Connection(descriptor)
     # Where the parent is gone there is nobody to tell; the watching thread ends this process.
     with contextlib.suppress(OSError, EOFError):

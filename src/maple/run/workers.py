@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from multiprocessing.connection import Connection, Pipe, wait
 
 from maple.base import is_on_cpu
@@ -78,9 +79,9 @@ def deal_runs(
     threads = _threads(count)
     progress.say(f"{count} workers, {threads} thread{'s' * (threads > 1)} each")
     with _lifeline() as life:
-        crew = _Crew(job, cohorts, store, progress)
+        crew = _Crew(job, cohorts, store, progress, count=count)
         try:
-            return crew.work(count, _Start(nursery, life, store.lock, threads))
+            return crew.work(_Start(nursery, life, store.lock, threads))
         finally:
             # Closed before it is waited for: that is how a worker knows.
             life.close()
@@ -158,22 +159,29 @@ class _Crew:
     """The workers, what is pending, and what has failed."""
 
     def __init__(
-        self, job: StudyJob, cohorts: Sequence[Cohort], store: StoreWriter, progress: Progress
+        self,
+        job: StudyJob,
+        cohorts: Sequence[Cohort],
+        store: StoreWriter,
+        progress: Progress,
+        *,
+        count: int,
     ) -> None:
         self._job = job
         self._cohorts = cohorts
         self._store = store
         self._progress = progress
-        self._pending = _pending(cohorts, job.plan)
+        self._count = count
+        self._pending = _pending(cohorts, job.plan, count)
         self._total = sum(map(len, self._pending))
         self._announced: set[int] = set()
         self._workers: dict[Connection, _Worker] = {}
         self._failures: dict[int, Failure] = {}
 
-    def work(self, count: int, start: _Start) -> list[Failure]:
-        """Keeps ``count`` workers at work until nothing is pending."""
+    def work(self, start: _Start) -> list[Failure]:
+        """Keeps the workers at work until nothing is pending."""
         self._progress.begin("runs", self._total, "")
-        for _ in range(count):
+        for _ in range(self._count):
             self._hire(start)
         while self._workers:
             for link in wait(list(self._workers)):
@@ -270,11 +278,7 @@ class _Crew:
         self._progress.advance(count, " · ".join(f"[{number}] {text}" for number, text in doing))
 
 
-def _pending(cohorts: Sequence[Cohort], plan: Plan) -> list[deque[_Task]]:
-    def cost(task: _Task) -> tuple[bool, int]:
-        trainable = plan.estimates[task.run.id].trainable_parameters
-        return task.run.is_trained, trainable or 0
-
+def _pending(cohorts: Sequence[Cohort], plan: Plan, workers: int) -> list[deque[_Task]]:
     pending: list[deque[_Task]] = []
     number = 0
     for place, cohort in enumerate(cohorts):
@@ -282,10 +286,53 @@ def _pending(cohorts: Sequence[Cohort], plan: Plan) -> list[deque[_Task]]:
         for cell in cohort.cells:
             number += 1
             tasks.append(_Task(cell.run, place, number))
-        # What costs least comes last, so that the workers finish together. Runs of a cohort differ
-        # in little but their update: rank 128 takes half as long again as rank 8.
-        pending.append(deque(sorted(tasks, key=cost, reverse=True)))
+        costs = [_cost(task.run, plan) for task in tasks]
+        pending.append(deque(tasks[n] for n in order_of_dealing(costs, workers)))
     return pending
+
+
+def _cost(run: RunSpec, plan: Plan) -> float:
+    """What a run takes, next to others of its cohort: operations of a token, forward and back."""
+    found = plan.estimates[run.id]
+    if not run.is_trained:
+        return 0.0
+    return 4.0 * (found.total_parameters or 0) + 6.0 * (found.trainable_parameters or 0)
+
+
+def order_of_dealing(costs: Sequence[float], workers: int) -> list[int]:
+    """In which order runs are dealt, each to whoever is free, so that all finish together.
+
+    The costliest come first. That can leave the last one alone at the end, so every order of the
+    last few is tried, and the soonest end taken.
+
+    Args:
+        costs: of each run, in any unit.
+        workers: how many do them.
+
+    Returns:
+        Indices of ``costs``.
+    """
+    order = sorted(range(len(costs)), key=lambda n: -costs[n])
+    head, tail = order[:-_TRIED], order[-_TRIED:]
+    loads = [0.0] * workers
+    for n in head:
+        _add(loads, costs[n])
+
+    def end(last: tuple[int, ...]) -> float:
+        then = list(loads)
+        for n in last:
+            _add(then, costs[n])
+        return max(then)
+
+    # Of equal ends the first: the costliest first again.
+    return [*head, *min(permutations(tail), key=end)]
+
+
+_TRIED = 6
+
+
+def _add(loads: list[float], cost: float) -> None:
+    loads[loads.index(min(loads))] += cost
 
 
 def _how(code: int) -> str:

@@ -1,4 +1,4 @@
-"""Imports of libraries whose import costs more than it need.
+"""What a process does before its work: above all imports, which cost more than they need.
 
 Half of the time from ``import transformers`` to a model goes into what one process that compiles
 nothing never calls: distributed tensors, torch's compiler and the symbolic algebra beneath both,
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import importlib.util
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -34,9 +36,23 @@ def import_model_libraries() -> None:
     """Imports transformers and, where it is installed, bitsandbytes, without what costs most."""
     is_new = "transformers.modeling_utils" not in sys.modules
     # vLLM works in this process, and is made of several.
-    if _process_is_ours and is_new and importlib.util.find_spec("vllm") is None:
-        _import_transformers()
-    import_bitsandbytes()
+    with without_collection():
+        if _process_is_ours and is_new and importlib.util.find_spec("vllm") is None:
+            _import_transformers()
+        importlib.import_module("transformers.modeling_utils")
+        import_bitsandbytes()
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Stops the search for cycles while much is made and nothing is dropped."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _import_transformers() -> None:
@@ -124,6 +140,8 @@ def import_bitsandbytes() -> None:
         return
     import torch
 
+    # It announces at import which optional kernels it did not find; nothing depends on them.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Whoever needs it says what is wrong with it: with its own error, where it is loaded for bits.
     with (
         _for_a_moment(vars(torch), "compile", functools.partial(_when_called, torch.compile)),
