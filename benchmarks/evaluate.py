@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -49,6 +49,17 @@ from benchmarks.evaluation.show import (  # noqa: E402
     table,
     verdicts,
 )
+from benchmarks.evaluation.sizes import (  # noqa: E402
+    BATCH_SIZES,
+    COST_SAMPLES,
+    INVARIANCE_SAMPLES,
+    QUESTIONS,
+    SAMPLES,
+    SHARE_SAMPLES,
+    SHORTLIST,
+    Line,
+    expected_seconds,
+)
 from benchmarks.output import compact, save, say  # noqa: E402
 from benchmarks.training.bases import ARCHITECTURES, make_base  # noqa: E402
 from benchmarks.training.processes import contestant_environment  # noqa: E402
@@ -59,13 +70,6 @@ PARTS = ("mix", "apart", "cost", "share", "invariance")
 PAIRS = ("mix", "apart")
 """What ``--parts pairs`` stands for."""
 BASE, WIDE, WIDE_RANK = "42M", "wide", 16
-SAMPLES = {"mix": 6, "sentences": 12, "letters": 24, "xnli": 48, "xcopa": 72, "generation": 2}
-"""Of a task and language: the harness then takes some 10 to 40 s for them, and 12 s before."""
-QUESTIONS = 2
-"""Of a language of XQuAD and MLQA: some answers of random weights have all 256 tokens."""
-BATCH_SIZES = ("4", "8", "16", "32", "auto")
-SHORTLIST = 2
-"""Batch sizes tried again at the second precision: the fastest at the first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,14 +107,27 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--parts", default=",".join(PARTS), help=f"of: {', '.join(PARTS)}; pairs: the first two"
     )
     parser.add_argument("--questions", default=",".join(q for q in TARGETS if q != "mix"))
-    parser.add_argument("--pairs", type=int, default=3, help="interleaved rounds of the mix")
-    parser.add_argument("--apart-pairs", type=int, help="of its parts apart; default: as --pairs")
-    parser.add_argument("--samples", type=int, help=f"of a task and language; default {SAMPLES}")
-    parser.add_argument("--questions-per-language", type=int, default=QUESTIONS)
+    parser.add_argument(
+        "--pairs", type=int, default=3, help="interleaved rounds of the mix, at its first bits"
+    )
+    parser.add_argument(
+        "--apart-pairs", type=int, default=2, help="of the mix at its other bits, and of its parts"
+    )
+    parser.add_argument(
+        "--samples", type=int,
+        help=f"of a task and language; default: {_listed(SAMPLES)}; cost {COST_SAMPLES} (times 2 "
+        f"or 4), share {SHARE_SAMPLES}, invariance {INVARIANCE_SAMPLES}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--questions-per-language", type=int, default=QUESTIONS, help="of XQuAD and of MLQA"
+    )
     parser.add_argument("--languages", type=int, default=4, help="of a task, at most")
     parser.add_argument("--mix-calls", type=int, default=1, help="lm_eval calls of a pair")
     parser.add_argument("--apart-calls", type=int, default=1, help="the same, of the parts apart")
-    parser.add_argument("--batch-sizes", default=",".join(BATCH_SIZES), help="of lm-eval, to try")
+    sizes = {name: "/".join(tried) for name, tried in BATCH_SIZES.items()}
+    parser.add_argument(
+        "--batch-sizes", help=f"of lm-eval, to try, auto among them; default: {_listed(sizes)}"
+    )
     parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of all; default: unset")
     parser.add_argument("--quick", action="store_true", help="a smoke test: one pair, two ranks")
     parser.add_argument("--save", metavar="NAME", help="keep it as benchmarks/results/NAME.json")
@@ -134,7 +151,8 @@ class Bench:
         self.questions = asked.questions.split(",")
         self.cells: list[Cell] = []
         self.peak = 0.0
-        self.shortlist: tuple[str, ...] = ()
+        self.fastest: dict[str, tuple[str, ...]] = {}
+        """Batch sizes of lm-eval that a question ran fastest at, at the bits before."""
         self.failed: dict[str, str] = {}
         """What did not run to its end, and why."""
         self._began = time.monotonic()
@@ -149,20 +167,46 @@ class Bench:
         """How long it will take, roughly."""
         if self.asked.quick:
             return "quick: about 3 minutes on two idle cores"
-        n_bits, n_apart = (len(b.split(",")) for b in (self.asked.bits, self.asked.apart_bits))
-        n_pairs = n_bits * self.asked.pairs
-        a_part = 0.8 + self.apart_pairs * (0.8 + 0.5 * self.asked.apart_calls)
-        minutes = {
-            "mix": 6 + 2.4 * (n_bits - 1) + n_pairs * (4 + 1.5 * self.asked.mix_calls),
-            "apart": n_apart * len(self.questions) * a_part,
-            "cost": 4, "share": 2, "invariance": 5,
-        }  # fmt: skip
-        total = sum(m for part, m in minutes.items() if part in self.parts)
-        return f"expected: about {total:.0f} minutes on two idle cores"
+        minutes = expected_seconds(self.lines(), self.parts) / 60
+        note = "; other sizes than the defaults are not reckoned with" if self.is_other_size else ""
+        return f"expected: about {minutes:.0f} minutes on two idle cores{note}"
 
     @property
-    def apart_pairs(self) -> int:
-        return int(self.asked.apart_pairs or self.asked.pairs)
+    def is_other_size(self) -> bool:
+        """Whether more or less is scored than by default."""
+        asked = self.asked
+        usual = (None, QUESTIONS, 4, 5)
+        return (asked.samples, asked.questions_per_language, asked.languages,
+                len(self.ranks)) != usual  # fmt: skip
+
+    def lines(self) -> list[Line]:
+        """The table's lines, in the order they are measured."""
+        asked, found = self.asked, []
+        if "mix" in self.parts:
+            for number, bits in enumerate(asked.bits.split(",")):
+                pairs = asked.apart_pairs if number else asked.pairs
+                found.append(("mix", bits, asked.mix_calls, pairs, number > 0))
+        if "apart" in self.parts:
+            for number, bits in enumerate(asked.apart_bits.split(",")):
+                found += [
+                    (name, bits, asked.apart_calls, asked.apart_pairs, number > 0)
+                    for name in self.questions
+                ]
+        return [
+            Line(
+                question=name,
+                bits=bits,
+                calls=min(calls, len(self.ranks)),
+                pairs=pairs,
+                sizes=min(len(self.batch_sizes(name)), SHORTLIST if is_again else 99),
+            )
+            for name, bits, calls, pairs, is_again in found
+        ]
+
+    def batch_sizes(self, question: str) -> tuple[str, ...]:
+        """Those of lm-eval that are tried at a question's first bits."""
+        asked = self.asked.batch_sizes
+        return tuple(asked.split(",")) if asked else BATCH_SIZES[question]
 
     def run(self) -> dict[str, Any]:
         """Every part, as JSON values."""
@@ -170,13 +214,9 @@ class Bench:
         self.peak = product_peak(env, "cpu")
         say(f"bfloat16 product peak: {self.peak / 1e12:.3f} TFLOP/s")
         say(f"items: {', '.join(f'{item.kind} {item.language}' for item in self.items)}")
-        if "mix" in self.parts:
-            for bits in self.asked.bits.split(","):
-                self.add_pairs("mix", bits, self.asked.mix_calls, self.asked.pairs)
-        if "apart" in self.parts:
-            for bits in self.asked.apart_bits.split(","):
-                for name in self.questions:
-                    self.add_pairs(name, bits, self.asked.apart_calls, self.apart_pairs)
+        for line in self.lines():
+            cell = self.attempt(f"{line.question} {line.bits}", partial(self.pairs, line))
+            self.cells += [cell] if cell else []
         pieces = {"cost": self.cost, "share": self.share, "invariance": self.invariance}
         found = {n: self.attempt(n, part) for n, part in pieces.items() if n in self.parts}
         last = product_peak(env, "cpu")
@@ -264,27 +304,19 @@ class Bench:
         )
         return Question(name=name, items=chosen, samples=self.asked.samples or SAMPLES[name])
 
-    def add_pairs(self, name: str, bits: str, calls: int, n_pairs: int) -> None:
-        """Batch sizes tried, then the pairs; a line of the table where they ran to their end."""
-        calls = min(calls, len(self.ranks))
-        cell = self.attempt(f"{name} {bits}", lambda: self.pairs(name, bits, calls, n_pairs))
-        self.cells += [cell] if cell else []
-
-    def pairs(self, name: str, bits: str, calls: int, n_pairs: int) -> Cell:
-        """One line of the table."""
-        cell = Cell(self.question(name), bits, self.place, calls)
-        sizes = tuple(self.asked.batch_sizes.split(","))
-        if self.shortlist and len(sizes) > 1:
-            sizes = self.shortlist
+    def pairs(self, line: Line) -> Cell:
+        """One line of the table: batch sizes tried, then the pairs."""
+        cell = Cell(self.question(line.question), line.bits, self.place, line.calls)
+        sizes = self.fastest.get(line.question) or self.batch_sizes(line.question)
         if len(sizes) == 1:
             cell.batch_size = sizes[0]
         else:
             try_batch_sizes(cell, sizes, say)
             ran = sorted((t["seconds"], t["batch_size"]) for t in cell.tried if "seconds" in t)
-            self.shortlist = self.shortlist or tuple(size for _, size in ran[:SHORTLIST])
+            self.fastest[line.question] = tuple(size for _, size in ran[:SHORTLIST])
         run_pairs(
             cell,
-            n_pairs,
+            line.pairs,
             self.numbers,
             counter=self.counter,
             architecture=ARCHITECTURES[BASE],
@@ -306,7 +338,7 @@ class Bench:
             self.counter,
             peak=self.peak,
             bits="bf16",
-            samples=self.asked.samples or SAMPLES["mix"],
+            samples=self.asked.samples or COST_SAMPLES,
         )
         return self.each("cost", growth.curves())
 
@@ -326,7 +358,7 @@ class Bench:
         base = make_base(WIDE, ARCHITECTURES[WIDE], asked.work, asked.data, "cpu")
         adapters = make_adapters(base, [WIDE_RANK], asked.work / "adapters")
         place = replace(self.place, base=base, adapters=tuple(adapters))
-        samples = asked.samples or 4 * SAMPLES["mix"]
+        samples = asked.samples or SHARE_SAMPLES
         counter = token_counter(base)
 
         def measure(name: str) -> dict[str, Any]:
@@ -341,9 +373,13 @@ class Bench:
     def invariance(self) -> dict[str, Any]:
         """The scores again, in other ways."""
         few = replace(self.place, adapters=self.place.adapters[:2])
-        samples = self.asked.samples or SAMPLES["mix"] // 2
+        samples = self.asked.samples or INVARIANCE_SAMPLES
         check = Invariance(few, bits="fp32", samples=samples, release=self.asked.data)
         return self.each("invariance", check.ways())
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def token_counter(base: Path) -> Counter:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.int4_checkpoints import store_in_codes
 from tests.tiny_models import save_model, train_tokenizer
 
 if TYPE_CHECKING:
@@ -51,18 +52,27 @@ def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
 
 
 @pytest.fixture(scope="session")
-def fresh_base(model_directory: Callable[..., Path]) -> Callable[..., LoadedBase]:
-    """``fresh_base("llama", "nf4")`` -> a newly loaded base, shared with no other test."""
+def fresh_base(
+    model_directory: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., LoadedBase]:
+    """``fresh_base("llama", "nf4")`` -> a newly loaded base, shared with no other test.
+
+    Of ``gptq`` and ``awq`` the checkpoint is stored in their codes first.
+    """
 
     def load(family: str = "llama", quantization: str = "fp32", **changes: Any) -> LoadedBase:
         import torch
 
         from maple.base import load_base
         from maple.catalog import load_quantizer, missing_library
+        from maple.catalog.stored import takes_stored
 
         if absent := missing_library(load_quantizer(quantization)):
             pytest.skip(f"{quantization}: {absent}")
         directory = model_directory(family, **changes)
+        if takes_stored(quantization):
+            plain, directory = directory, tmp_path_factory.mktemp(quantization)
+            store_in_codes(plain, directory, quantization)
         return load_base(str(directory), quantization=quantization, device=torch.device("cpu"))
 
     return load

@@ -47,7 +47,10 @@ def study_with_effects(number: int, seed: int) -> Counts:
 
 
 def small_study(number: int, seed: int) -> Counts:
-    """Two or three ranks, two widths, one to three seeds, two tasks, few languages."""
+    """Two or three ranks, two widths, one to three seeds, two tasks, few languages.
+
+    Languages' own slopes lie apart by half as much, as much, or three times as much as elsewhere.
+    """
     rng = np.random.default_rng((seed, 2, number))
     n_seeds = int(rng.integers(1, 4))
     settings = Settings(
@@ -57,6 +60,7 @@ def small_study(number: int, seed: int) -> Counts:
         n_tasks=2,
         n_languages=int(rng.choice([8, 12, 16])),
         n_samples=int(rng.choice(SIZES["samples"])),
+        language_deviation=float(rng.choice([0.002, 0.004, 0.012])),
         has_reference=True,
     )
     world = draw_world(settings, rng)
@@ -67,6 +71,7 @@ def small_study(number: int, seed: int) -> Counts:
     if n_seeds > 1:
         check_effects(world, study, label)
     check_slopes(world, study, label)
+    check_mixed(world, study, rng, label)
     return study.counts()
 
 

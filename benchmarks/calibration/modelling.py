@@ -90,13 +90,13 @@ def _truth_of_slope(world: World, slope: Slope) -> tuple[float, float]:
     return both[0], both[1]
 
 
-def check_mixed(world: World, study: Study, rng: np.random.Generator) -> None:
+def check_mixed(world: World, study: Study, rng: np.random.Generator, label: str = "") -> None:
     """Notes the terms of the mixed model, for languages of the class at hand as draws from it."""
     noise = dict(zip(world.languages, rng.standard_normal(len(world.languages)), strict=True))
     fit = fit_mixed(world.panels, find_configurations(world.runs), {NOISE: noise})
     if not isinstance(fit, MixedFit):
         return
-    study.note("power: mixed model, the whole one could be fitted", not fit.notes)
+    study.note(f"power: {label}mixed model, the whole one could be fitted", not fit.notes)
     members = {g.name: world.columns(g.languages) for g in language_groups(world.languages)}
     unit = _per_bit(world)
     low, high = (
@@ -109,12 +109,14 @@ def check_mixed(world: World, study: Study, rng: np.random.Generator) -> None:
         "rank (per doubling) x low-resource": ("rank x class", low[0] - high[0]),
         "bits (per bit) x low-resource": ("bits x class", (low[1] - high[1]) * unit),
         f"{NOISE} (per deviation)": ("a covariate without effect", 0.0),
+        # Levels owe nothing to the class, and slopes cross where ranks and bits have their means.
+        "low-resource": ("class without effect", 0.0),
     }
     for term in fit.terms:
         if term.name in truths:
             kind, truth = truths[term.name]
             limits = term.interval.low, term.interval.high
-            study.note_interval(f"mixed model, {kind}", *limits, truth)
+            study.note_interval(f"{label}mixed model, {kind}", *limits, truth)
 
 
 def _per_bit(world: World) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -68,7 +68,7 @@ class Study:
         return {name: (sum(held), len(held)) for name, held in self.found.items()}
 
 
-def tally(studies: Iterable[Mapping[str, tuple[int, int]]]) -> dict[str, Count]:
+def tally(studies: Iterable[Mapping[str, Sequence[int]]]) -> dict[str, Count]:
     """Returns the counts over studies, in the order that names first appear."""
     counts: dict[str, Count] = {}
     for study in studies:

@@ -66,10 +66,10 @@ class Question:
         return all(item.kind == SENTENCES for item in self.items)
 
     def prompt(self) -> list[str]:
-        """Maple's options for the wording."""
+        """Maple's options for the wording; ``accuracy_pmi`` is no metric of the harness's YAML."""
         if self.is_cloze:
-            return ["--prompt", "mega", "--choices", "cloze"]
-        return ["--prompt", "lm-eval"]
+            return ["--prompt", "mega", "--choices", "cloze", "--no-unconditional"]
+        return ["--prompt", "lm-eval", "--no-unconditional"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ class CostGrowth:
 
     def _shots(self, count: int) -> Point:
         options = ["--prompt", "mega", "--shots", str(count), "--limit", str(2 * self.samples)]
-        outcome, stored = self._evaluate(1, ["xcopa"], options)
+        outcome, stored = self._evaluate(1, ["xcopa"], [*options, "--no-unconditional"])
         return self.point(stored, outcome)
 
     def _adapters(self, count: int) -> Point:

@@ -11,10 +11,11 @@ from benchmarks.evaluation.contestants import Place, eval_command, run_maple
 from benchmarks.evaluation.floor import Counter, forward_flops
 from benchmarks.training.bases import Architecture
 
+_IN_CONTEXT = "--no-unconditional"
 FORMS = {
-    "letters": (("belebele",), ("--prompt", "lm-eval")),
-    "sentences": (("belebele",), ("--prompt", "mega", "--choices", "cloze")),
-    "xnli": (("xnli",), ("--prompt", "lm-eval")),
+    "letters": (("belebele",), ("--prompt", "lm-eval", _IN_CONTEXT)),
+    "sentences": (("belebele",), ("--prompt", "mega", "--choices", "cloze", _IN_CONTEXT)),
+    "xnli": (("xnli",), ("--prompt", "lm-eval", _IN_CONTEXT)),
 }
 
 

@@ -57,9 +57,9 @@ def test_every_part_is_opened_once_for_all_estimates(
     opened: list[str] = []
     whole = Store.stored_rows
 
-    def stored_rows(self, columns, *, eval_ids=None):
-        opened.extend(eval_ids if "score" in columns else [])
-        return whole(self, columns, eval_ids=eval_ids)
+    def stored_rows(self, columns, eval_id):
+        opened.extend([eval_id] if "score" in columns else [])
+        return whole(self, columns, eval_id)
 
     def query(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("rows were read a second time")

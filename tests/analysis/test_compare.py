@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, false_discovery_control, ttest_rel
+from scipy.stats import binomtest, false_discovery_control, t, ttest_rel
 from tests.analysis.synthetic import (
     GENERATION,
     RANKING,
@@ -21,7 +21,7 @@ from tests.analysis.synthetic import (
 )
 
 from maple.analysis.compare import Comparison, Comparisons, compare
-from maple.analysis.compare_read import Opened, Side, find_run, match_runs
+from maple.analysis.compare_read import Opened, Side, find_runs, match_runs
 from maple.errors import StoreError, UsageError
 from maple.store.read import open_store
 
@@ -57,7 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def one(path: Path, run: Run, name: str = "") -> Side:
     opened = Opened(open_store(path))
-    return Side(opened=opened, run=find_run(opened, run.id), store_name=name)
+    return Side(opened=opened, runs=find_runs(opened, run.id), store_name=name)
 
 
 @pytest.fixture(scope="module")
@@ -176,22 +176,21 @@ def test_other_prompts_are_flagged(store: Path, tmp_path: Path) -> None:
 
 def test_runs_are_named_by_id_its_beginning_or_label(store: Path) -> None:
     opened = Opened(open_store(store))
-    assert find_run(opened, A.id[:8]).run_id == A.id
-    assert find_run(opened, A.label).run_id == A.id
-    assert find_run(opened, "lora rank=4 · bf16").run_id == A.id
+    assert [run.run_id for run in find_runs(opened, A.id[:8])] == [A.id]
+    assert [run.run_id for run in find_runs(opened, A.label)] == [A.id]
+    assert [run.run_id for run in find_runs(opened, "lora rank=4 · bf16")] == [A.id]
     with pytest.raises(UsageError, match=f"no run 'zzz'. These are: {A.id}"):
-        find_run(opened, "zzz")
+        find_runs(opened, "zzz")
     with pytest.raises(UsageError, match="'lora rank=' names several runs"):
-        find_run(opened, "lora rank=")
+        find_runs(opened, "lora rank=")
     with pytest.raises(UsageError, match="no run ''"):
-        find_run(opened, "")
+        find_runs(opened, "")
 
 
 def test_a_name_of_several_runs_is_refused_with_their_ids(tmp_path: Path) -> None:
-    seeds = [Run(rank=4, seed=seed) for seed in (0, 1)]
     builder = StoreBuilder(tmp_path)
-    builder.study(seeds, TASKS)
-    for run in seeds:
+    builder.study([A, B], TASKS)
+    for run in (A, B):
         builder.run(run, steps=2)
         folder = tmp_path / "study.json"
         study = json.loads(folder.read_text("utf-8"))
@@ -199,7 +198,7 @@ def test_a_name_of_several_runs_is_refused_with_their_ids(tmp_path: Path) -> Non
             cell["label"] = "the same"
         folder.write_text(json.dumps(study), "utf-8")
     with pytest.raises(UsageError, match="'the same' names several runs"):
-        find_run(Opened(open_store(tmp_path)), "the same")
+        find_runs(Opened(open_store(tmp_path)), "the same")
 
 
 def test_stores_without_a_common_run_or_sample_are_refused(tmp_path: Path, store: Path) -> None:
@@ -212,3 +211,85 @@ def test_stores_without_a_common_run_or_sample_are_refused(tmp_path: Path, store
     late.evaluation(B, TASKS[0], "swh_Latn", np.ones(3), sample_ids=["x", "y", "z"])
     with pytest.raises(StoreError, match="no finished sample in common"):
         compare([(one(stranger, Run(rank=64)), one(tmp_path / "late", B))])
+
+
+# ------------------------------------------------------------------------- configurations
+
+SEEDS = {rank: [Run(rank=rank, seed=seed) for seed in (0, 1, 2)] for rank in (4, 16)}
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    """Three seeds of two ranks, which lie 6 points apart, and a fourth without answers."""
+
+    def truth(run: Run, task: Task, language: str) -> float:
+        return rising_truth(run, task, language) + 0.06 * (run.seed - 1)
+
+    runs = [run for group in SEEDS.values() for run in group]
+    directory = build(tmp_path_factory.mktemp("seeded"), *runs, truth=truth)
+    late = Run(rank=4, seed=3)
+    StoreBuilder(directory).run(late, steps=2)
+    return Opened(open_store(directory))
+
+
+def sides(opened: Opened, *names: str) -> tuple[Side, Side]:
+    a, b = (Side(opened=opened, runs=find_runs(opened, name)) for name in names)
+    return a, b
+
+
+def test_a_label_without_its_seed_names_every_scored_seed(seeded: Opened) -> None:
+    a, _ = sides(seeded, "lora rank=4", "lora rank=16")
+    assert [run.run_id for run in a.runs] == [run.id for run in SEEDS[4]]
+    assert a.label == "lora rank=4 (3 seeds)"
+    assert [r.run_id for r in find_runs(seeded, "lora rank=4 · seed 1")] == [SEEDS[4][1].id]
+    with pytest.raises(UsageError, match="names several runs"):
+        find_runs(seeded, "lora rank=")
+
+
+def test_seeds_are_a_random_factor(seeded: Opened) -> None:
+    (found,) = compare([sides(seeded, "lora rank=4", "lora rank=16")]).pairs
+    (alone,) = compare([sides(seeded, SEEDS[4][1].id, SEEDS[16][1].id)]).pairs
+
+    def means(rank: int) -> np.ndarray:
+        """Per seed: the mean over tasks of the means over languages."""
+
+        def score(run: Run, task: Task) -> float:
+            def truth(r: Run, t: Task, language: str) -> float:
+                return rising_truth(r, t, language) + 0.06 * (r.seed - 1)
+
+            return float(np.mean([draw(run, task, code, N, truth).mean() for code in CODES]))
+
+        return np.array([np.mean([score(r, task) for task in TASKS]) for r in SEEDS[rank]])
+
+    small, large = means(4), means(16)
+    overall = found.overall
+    assert overall.difference == pytest.approx(large.mean() - small.mean())
+    # What other seeds would give holds that of other items too: the t-test over the six seeds is
+    # near, and items that all six share are what it lacks.
+    pooled = (small.var(ddof=1) + large.var(ddof=1)) / 3
+    half = t.ppf(0.975, 4) * pooled**0.5
+    assert (overall.high - overall.low) / 2 == pytest.approx(half, rel=0.25)
+    assert found.seed_deviation == pytest.approx(0.06, abs=0.03)
+    assert overall.high - overall.low > alone.overall.high - alone.overall.low
+    assert {row.test for row in found.cells} == {"student"}
+    assert any("seeds are a random factor" in note for note in found.notes)
+    assert not any("two runs, not two configurations" in note for note in found.notes)
+    assert "seed" not in {setting.key for setting in found.settings}
+
+
+def test_a_cell_that_one_seed_lacks_is_named_and_left_out(tmp_path: Path) -> None:
+    runs = [SEEDS[4][0], SEEDS[4][1], SEEDS[16][0]]
+    directory = build(tmp_path, *runs)
+    lacking = next(
+        folder
+        for folder in (directory / "evals").iterdir()
+        if (spec := json.loads((folder / "spec.json").read_text("utf-8")))["language"] == "swh_Latn"
+        and spec["run_id"] == runs[1].id
+        and spec["task"] == RANKING
+    )
+    (lacking / "done").unlink()
+    opened = Opened(open_store(directory))
+    (found,) = compare([sides(opened, "lora rank=4", "lora rank=16")]).pairs
+    assert len(found.cells) == 5
+    assert any(f"not every seed has finished {RANKING} swh_Latn" in note for note in found.notes)
+    assert (len(found.runs_a), len(found.runs_b)) == (2, 1)

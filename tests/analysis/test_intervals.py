@@ -68,6 +68,15 @@ def test_student_equals_scipy() -> None:
     assert student_p(values.mean(), variance, 24) == pytest.approx(test.pvalue)
 
 
+def test_limits_are_cut_off_where_the_truth_cannot_be() -> None:
+    free, cut = (student_interval(0.8, 0.04, 5, reach=reach) for reach in (np.inf, 1.0))
+    assert free.high > 1
+    assert (cut.low, cut.high) == (free.low, 1.0)
+    assert student_interval(-0.8, 0.04, 5, reach=1.0).low == -1.0
+    # Rounding may put an estimate itself beyond it.
+    assert student_interval(1 + 1e-12, 0.04, 5, reach=1.0).high >= 1 + 1e-12
+
+
 def test_satterthwaite_equals_welchs_degrees_of_freedom() -> None:
     rng = np.random.default_rng(3)
     a, b = rng.normal(0, 1, 12), rng.normal(0, 3, 30)

@@ -82,6 +82,27 @@ def test_no_difference_seen_is_not_no_difference_known() -> None:
     assert 0 < ours.interval.high < 0.011
 
 
+def test_a_difference_of_a_few_samples_stays_within_what_it_can_be() -> None:
+    few = mean_over_languages([language(np.array([1.0, 1, 1, 1, 1, 0]))])
+    wide = dataclasses.replace(few, reach=np.inf)
+    assert few.interval.high == 1.0 < wide.interval.high
+    assert few.interval.low == wide.interval.low
+    assert (few.p, few.variance) == (wide.p, wide.variance)
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.9, 0.4), (0.95, 0.1), (0.7, 0.5), (0.5, 0.5)])
+def test_intervals_of_six_samples_cover_the_truth_and_stay_inside(p: float, q: float) -> None:
+    rng = np.random.default_rng(int(100 * p))
+    latent = rng.normal(size=(600, 6)) * 0.5**0.5
+    scores = [
+        (latent + rng.normal(size=(600, 6)) * 0.5**0.5 < stats.norm.ppf(x)).astype(float)
+        for x in (p, q)
+    ]
+    found = [mean_over_languages([language(d)]).interval for d in scores[0] - scores[1]]
+    assert all(-1 <= i.low <= i.value <= i.high <= 1 for i in found)
+    assert np.mean([i.low <= p - q <= i.high for i in found]) >= 0.93
+
+
 def test_tasks_are_independent_and_count_alike() -> None:
     a = mean_over_languages([language(np.random.default_rng(4).random(30))])
     b = mean_over_languages([language(np.random.default_rng(5).random(300))])

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from benchmarks.calibration.world import Settings, World, draw_world
+from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
 
 from maple.analysis.configurations import find_configurations
@@ -76,12 +77,52 @@ def test_robust_variances_equal_their_definition_with_dense_matrices() -> None:
             scale = np.trace(parts.T @ parts) / np.trace(gamma)
             sums.append(scale * ((parts.T @ maker @ score) ** 2).sum())
             dfs.append(np.trace(gamma) ** 2 / (gamma**2).sum())
-        cell = ((p * (maker @ score)) ** 2).sum()
-        variance = max(sum(sums) - cell, *sums)
+        within = np.linalg.solve(v, maker @ score)
+        # Every cell has one row here. What intercepts took is given back; the share of errors that
+        # follow p inside a language is taken off.
+        lost = score.size * (score @ maker.T @ within / (score.size - 3)) / (within @ within)
+        share = lost * (p**4).sum() / ((p * p @ indicators(labels[1])) ** 2).sum()
+        cells = (lost * ((p * within) ** 2).sum() - share * sums[1]) / (1 - share)
+        variance = max(sum(sums) - max(0, cells), *sums)
         df = variance**2 / sum(s**2 / d for s, d in zip(sums, dfs, strict=True))
         assert ours[column].value == pytest.approx(p @ score)
         assert ours[column].variance == pytest.approx(variance)
         assert ours[column].df == pytest.approx(max(df, min(dfs)))
+
+
+def test_infinitely_wide_intercepts_are_least_squares_with_a_column_each() -> None:
+    score, design, labels = crossed(np.random.default_rng(6), 8, 6, (0.8, 0.3))
+    dummies = np.column_stack([design[:, 1:], indicators(labels[1])])
+    values, rest, rank, _ = np.linalg.lstsq(dummies, score, rcond=None)
+    ours = robust_effects(score, design, [(labels[1], np.inf)], (labels[0], labels[1]))
+    assert {i: e.value for i, e in ours.effects.items()} == pytest.approx(
+        {1: values[0], 2: values[1]}, abs=1e-6
+    )
+    assert ours.scale == pytest.approx(float(rest[0]) / (score.size - rank), rel=1e-6)
+
+
+@pytest.mark.parametrize(("n_runs", "n_languages"), [(20, 5), (20, 12), (8, 6)])
+def test_the_variance_of_a_slope_is_right_on_average(n_runs: int, n_languages: int) -> None:
+    """Runs have seeds, languages have levels and slopes of their own: none may go missing."""
+    rng = np.random.default_rng(8)
+    seed, slope, rest, level = 0.008, 0.004, 0.016, 0.06
+    run, language = np.divmod(np.arange(n_runs * n_languages), n_languages)
+    x = np.tile(np.arange(4) - 1.5, n_runs // 4)
+    design = np.column_stack([np.ones(run.size), x[run]])
+    random = [(language, (level / rest) ** 2), (run, (seed / rest) ** 2)]
+    draws = []
+    for _ in range(400):
+        score = rng.normal(0, seed, n_runs)[run] + rng.normal(0, rest, run.size)
+        score += (rng.normal(0, slope, n_languages)[language]) * x[run]
+        score += rng.normal(0, level, n_languages)[language]
+        effect = robust_effects(score, design, random, (run, language)).effects[1]
+        draws.append((effect.value, effect.variance, effect.df))
+    value, variance, df = np.array(draws).T
+    true = (seed**2 + rest**2 / n_languages) / (x @ x) + slope**2 / n_languages
+    assert value.var() == pytest.approx(true, rel=0.2)
+    assert 0.95 < variance.mean() / true < 1.15
+    held = np.abs(value) <= stats.t.ppf(0.975, df) * np.sqrt(variance)
+    assert 0.93 <= held.mean() <= 0.98
 
 
 def test_an_effect_of_a_class_has_the_degrees_of_freedom_of_its_own_clusters() -> None:
@@ -89,11 +130,12 @@ def test_an_effect_of_a_class_has_the_degrees_of_freedom_of_its_own_clusters() -
     run, language = np.divmod(np.arange(40 * 12), 12)
     x, is_low = rng.normal(size=40)[run], (language < 8).astype(float)
     design = np.column_stack([np.ones(480), x, is_low, x * is_low])
-    fit = robust_effects(rng.normal(size=480), design, [(language, 1.0)], (run, language))
+    score = rng.normal(size=12)[language] * x + 0.1 * rng.normal(size=480)
+    fit = robust_effects(score, design, [(language, 1.0)], (run, language))
     # The slope of the four languages of the other class: three degrees of freedom and no 39.
-    clusters = robust_effects(rng.normal(size=480), design, [(language, 1.0)], (language, language))
-    assert clusters.effects[1].df < 5
-    assert fit.effects[1].df < 39
+    assert fit.effects[1].df == pytest.approx(3, abs=0.2)
+    # Two means of four and of eight languages: Welch's degrees of freedom lie in between.
+    assert 3 < fit.effects[3].df < 10
 
 
 def test_a_column_that_follows_from_others_is_left_out() -> None:

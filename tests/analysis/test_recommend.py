@@ -220,7 +220,7 @@ def test_configurations_that_answered_different_tasks_are_not_compared() -> None
     )
     found = recommend(evidence, ASKED)
     assert found.is_refused
-    assert "only 0 of 2 scored configurations have answers in all" in found.reasons[0]
+    assert "only 0 of 2 configurations have answers in all" in found.reasons[0]
     assert found.next_cells[0].languages == LANGUAGES
     assert found.next_cells[0].labels == ("lora rank=4", "lora rank=8")
 
@@ -233,7 +233,7 @@ def test_the_best_of_what_is_left_is_no_best_where_most_are_unfinished() -> None
     )
     found = recommend(evidence, ASKED)
     assert found.is_refused
-    assert "only 1 of 4 scored configurations" in found.reasons[0]
+    assert "only 1 of 4 configurations" in found.reasons[0]
 
 
 def test_a_store_without_trained_configurations_has_nothing_to_choose() -> None:
@@ -248,7 +248,7 @@ def test_a_language_of_few_configurations_is_refused() -> None:
     )
     found = recommend(evidence, ASKED)
     assert found.is_refused
-    assert "Thai (tha_Thai) has answers of too few configurations" in found.reasons[0]
+    assert "Thai (tha_Thai) has scores of too few configurations" in found.reasons[0]
     assert "ask for these alone" in found.reasons[1]
     rest = Request(languages=("swh_Latn", "yor_Latn"))
     assert recommend(evidence, rest).recommended is not None
@@ -376,3 +376,90 @@ def test_size_is_memory_then_the_adapter_then_bits_then_rank() -> None:
     sizes = [size(None, 1), size(200, 1), size(103, 5), size(100, 9), size(100, 5, 4), size(104, 7)]
     # 100 to 104 are one class; what is not known comes last.
     assert order_by_size(sizes) == [4, 2, 5, 3, 1, 0]
+
+
+# ------------------------------------------------------------------------- languages, others
+
+
+def lifted(evidence: Evidence, run: str, code: str) -> Evidence:
+    """The same evidence with every answer of some runs right in one language."""
+    panels = []
+    for panel in evidence.panels:
+        scores = {language: matrix.copy() for language, matrix in panel.scores.items()}
+        scores[code][[run in name for name in panel.run_ids]] = 1.0
+        panels.append(dataclasses.replace(panel, scores=scores))
+    return dataclasses.replace(evidence, panels=tuple(panels))
+
+
+def test_a_choice_that_one_language_made_says_so() -> None:
+    study = dataclasses.replace(KNOWN, truths=truths(0.45, 0.52, 0.52, 0.52, 0.46), n=400)
+    found = recommend(lifted(simulate(study, 0), "-64-", "yor_Latn"), ASKED)
+    assert found.recommended is not None
+    assert found.recommended.label == "lora rank=64"
+    (rival,) = [n for n in found.notes if "points ahead of it" in n]
+    assert rival.startswith("without Yoruba (yor_Latn), lora rank=")
+    assert any("without Yoruba (yor_Latn), its gain over its base" in note for note in found.notes)
+    gains = {x.language: x.gain for x in found.by_language}
+    yoruba, thai = gains["yor_Latn"], gains["tha_Thai"]
+    assert yoruba is not None
+    assert thai is not None
+    assert yoruba.low > 0.4
+    assert thai.low < 0 < thai.high
+    mean = np.mean([gain.value for gain in gains.values() if gain is not None])
+    assert found.recommended.gain is not None
+    assert mean == pytest.approx(found.recommended.gain.value)
+
+
+def test_a_choice_that_all_languages_made_says_nothing_of_one() -> None:
+    found = many(KNOWN, 10)
+    assert sum("rests on that language" in note for f in found for note in f.notes) <= 1
+
+
+def unscored(evidence: Evidence, *names: str, status: str = "missing") -> Evidence:
+    """The same plan, some runs of which were never trained."""
+    runs = tuple(
+        dataclasses.replace(run, status=status, train=None)  # type: ignore[arg-type]
+        if any(name in run.run_id for name in names)
+        else run
+        for run in evidence.runs
+    )
+    gone = blank(evidence, lambda run, task, code: any(name in run for name in names))
+    return dataclasses.replace(gone, runs=runs)
+
+
+def test_planned_ones_without_answers_are_named_and_most_of_them_refuse() -> None:
+    evidence = simulate(KNOWN, 0)
+    found = recommend(unscored(evidence, "lora-64-"), ASKED)
+    assert found.recommended is not None
+    assert ("lora rank=64",) in [cell.labels for cell in found.next_cells]
+    found = recommend(unscored(evidence, "lora-8-", "lora-16-", "lora-64-"), ASKED)
+    assert found.is_refused
+    assert "only 1 of 4 configurations" in found.reasons[0]
+    # What failed may fail again: it is no reason to wait.
+    names = ("lora-8-", "lora-16-", "lora-64-")
+    assert not recommend(unscored(evidence, *names, status="failed"), ASKED).is_refused
+
+
+def test_a_seed_that_is_left_out_is_named() -> None:
+    found = recommend(unscored(simulate(KNOWN, 0), "lora-16-16-2"), ASKED)
+    assert found.recommended is not None
+    (cell,) = [cell for cell in found.next_cells if "further seeds" in cell.why]
+    assert cell.run_ids == ("lora-16-16-2",)
+
+
+def test_a_model_that_only_an_endpoint_has_is_no_rival() -> None:
+    evidence = simulate(
+        dataclasses.replace(KNOWN, truths=[*KNOWN.truths, Truth(rank=None, score=0.95, bits=4)]), 0
+    )
+    runs = tuple(
+        dataclasses.replace(
+            run, cell=dataclasses.replace(run.cell, quantization="endpoint", bits=None)
+        )
+        if run.cell.is_base and run.cell.bits == 4
+        else run
+        for run in evidence.runs
+    )
+    assert recommend(evidence, ASKED).is_refused
+    found = recommend(dataclasses.replace(evidence, runs=runs), ASKED)
+    assert found.recommended is not None
+    assert found.recommended.label.startswith("lora rank=16")

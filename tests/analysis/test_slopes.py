@@ -43,6 +43,23 @@ def test_run_means_equal_the_mean_over_languages_of_the_same_contrast(
     )
 
 
+def test_a_contrast_reaches_as_far_as_scores_of_0_and_1_take_it(world: World) -> None:
+    panel, runs = world.panels[0], [run.run_id for run in world.runs[3:6]]
+    languages = dict.fromkeys(panel.languages[:2], 0.5)
+    weights = dict(zip(runs, (2.0, -1.5, -0.5), strict=True))
+    extremes = []
+    for pattern in np.ndindex(2, 2, 2):
+        scores = {c: np.tile(np.array(pattern, float)[:, None], (1, 4)) for c in languages}
+        extreme = replace(
+            panel, run_ids=tuple(runs), scores=scores, items=dict.fromkeys(languages, np.arange(4))
+        )
+        found = run_means(extreme, languages, runs)
+        assert found is not None
+        extremes.append(abs(found.contrast(weights).value))
+        assert found.contrast(weights).reach == pytest.approx(2.0)
+    assert max(extremes) == pytest.approx(2.0)
+
+
 def test_the_slope_is_least_squares_with_an_intercept_per_stratum(world: World) -> None:
     trained = [r for r in world.runs if r.cell.rank]
     codes = [c for c in world.languages if c != "eng_Latn"]

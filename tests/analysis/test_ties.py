@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -57,6 +59,13 @@ def test_every_pair_is_compared_as_if_it_were_alone(is_partial: bool) -> None:
             if x is not y:
                 shares = bool(set(x.letters) & set(y.letters))
                 assert shares != told[frozenset((x.run_id, y.run_id))]
+
+
+def test_limits_from_the_best_stay_within_a_difference_of_scores() -> None:
+    rows = tied_runs("t", [(few := panel({"a": 0.98, "b": 0.02}, n=3), BOTH)], alone(few))
+    assert -1 <= rows[1].low < rows[1].difference < -0.5
+    free = mean_over_languages(few.contrasts(BOTH.languages, {"b": 1.0, "a": -1.0}))
+    assert dataclasses.replace(free, reach=np.inf).interval.low < -1
 
 
 def test_on_the_null_no_winner_is_declared() -> None:

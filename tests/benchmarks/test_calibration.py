@@ -1,7 +1,10 @@
 """A small version of ``make bench-statistics``: fixed draws, loose bounds."""
 
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +49,12 @@ def test_intervals_of_gaps_hold_the_truth(counts: Mapping[str, Count]) -> None:
     assert 0.92 <= found.rate <= 0.98
 
 
+def test_intervals_of_the_mixed_model_hold_the_truth(counts: Mapping[str, Count]) -> None:
+    found = pooled(counts, "mixed model")
+    assert found.trials > 70
+    assert found.rate >= 0.9
+
+
 def test_nothing_is_declared_where_nothing_is() -> None:
     null = Settings(
         ranks=(4, 16), bits=(16, 4), n_tasks=2, n_languages=6, n_samples=50, is_null=True
@@ -82,6 +91,26 @@ def test_a_rate_outside_the_bounds_is_called_so() -> None:
     assert answer["as_demanded"] is False
     assert answer["missed"] == ["slope", "null: a winner"]
     assert sum("NOT MET" in line for line in table({"slope": low, "power: b": low})) == 1
+
+
+def test_a_run_goes_on_with_the_studies_that_were_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path.copy())  # the script puts its root there
+    from benchmarks.statistics import _saved, main
+
+    file = tmp_path / "studies"
+    assert _saved(file) == {}
+    kept = ["half-null", 0, 20250101, {"slope": [19, 20]}]
+    with file.open("a") as saved:
+        saved.write(json.dumps(kept) + "\n")
+    asked = ["--studies", "1", "--only", "half-null", "--save", str(file)]
+    assert main(asked) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["coverage"]["slope"][0] == 0.95
+    header, row = file.read_text().splitlines()
+    file.write_text("\n".join([header.replace('": "', '": "other '), row]) + "\n")
+    with pytest.raises(SystemExit, match="other code"):
+        main(asked)
 
 
 def test_studies_are_the_unit_of_the_standard_error() -> None:

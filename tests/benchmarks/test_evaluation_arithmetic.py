@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.evaluate import Bench, parse
-from benchmarks.evaluation import pairs
+from benchmarks.evaluation import pairs, sizes
 from benchmarks.evaluation.answers import Answer, compare
 from benchmarks.evaluation.contestants import (
     Outcome,
@@ -133,11 +134,51 @@ def test_the_fastest_batch_size_is_kept_and_much_slower_ones_are_ended(
         return outcome(takes[batch_size])
 
     monkeypatch.setattr(pairs, "run_theirs", theirs)
+    monkeypatch.setattr(pairs, "their_answers", lambda folder: {})
     tried = cell(5, [], [])
     pairs.try_batch_sizes(tried, list(takes), lambda _: None)
     assert tried.batch_size == "8"
-    assert limits == [pairs.TRIAL_SECONDS, 150.0, 90.0, 90.0]
+    assert limits == [pairs.TRIAL_SECONDS, 120.0, 72.0, 72.0]
     assert [entry.get("failed") for entry in tried.tried] == [None, None, "exit code -14", None]
+    assert tried.trial is not None
+    assert tried.trial[0].seconds == takes["8"]
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_the_best_trial_is_the_call_of_the_first_pair_where_a_pair_has_one(
+    calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def ours(*_: Any) -> Outcome:
+        order.append("ours")
+        return outcome(10.0)
+
+    def theirs(*_: Any, adapters: Sequence[Path], **__: Any) -> Outcome:
+        order.append(f"theirs {len(adapters)}")
+        return outcome(30.0, len(adapters))
+
+    monkeypatch.setattr(pairs, "run_ours", ours)
+    monkeypatch.setattr(pairs, "run_theirs", theirs)
+    monkeypatch.setattr(pairs, "their_answers", lambda folder: {})
+    monkeypatch.setattr(pairs, "_examine", lambda *_: None)
+    measured = cell(5, [], [])
+    measured.calls, measured.trial = calls, (outcome(20.0), {})
+    pairs.run_pairs(measured, 2, {}, counter=Any, architecture=Any, say=lambda _: None)  # type: ignore[arg-type]
+    called = [f"theirs {calls}"]
+    first = [] if calls == 1 else called
+    assert order == [*first, "ours", "ours", *called]
+    assert measured.ratios() == ([10.0, 15.0] if calls == 1 else [7.5, 7.5])
+
+
+def test_the_expected_time_counts_what_is_run() -> None:
+    one = sizes.SECONDS["mix"]
+    line = sizes.Line(question="mix", bits="fp32", calls=1, pairs=3, sizes=3)
+    assert line.seconds == 3 * one.ours + (3 + 2) * one.call
+    # Of one size there is no trial; two calls a pair are made beside the trials.
+    assert replace(line, sizes=1).seconds == 3 * one.ours + 3 * one.call
+    assert replace(line, calls=2).seconds == 3 * one.ours + (3 + 6) * one.call
+    assert sizes.expected_seconds([line], ["mix"]) < sizes.expected_seconds([line], ["cost"])
 
 
 def test_tokens_of_the_harness_are_of_one_call_for_each_adapter() -> None:
@@ -296,7 +337,7 @@ def test_whole_answers_have_their_own_wording_only_where_they_are_alone() -> Non
     assert "cloze" in alone.prompt()
     mixed = Question(name="mix", items=(letters, sentences), samples=1)
     assert mixed.our_tasks() == ["belebele", "lm-eval:bench_sentences_deu_Latn"]
-    assert mixed.prompt() == ["--prompt", "lm-eval"]
+    assert mixed.prompt() == ["--prompt", "lm-eval", "--no-unconditional"]
 
 
 def test_the_harness_says_when_its_requests_begin() -> None:

@@ -130,11 +130,12 @@ def runnable_quantizers() -> list[str]:
 
 
 def distinct_quantizers() -> list[str]:
-    """The same, less those that are nf4's own class with other constants.
+    """The same, less those whose layers are nf4's or hqq4's with other constants.
 
-    ``make methods-table`` walks them too; here they would repeat what nf4 has shown.
+    ``make methods-table`` walks them too; here they would repeat what nf4 and hqq4 have shown.
     """
-    return [n for n in runnable_quantizers() if n not in {"fp4", "fp4-single", "nf4-single"}]
+    repeated = {"fp4", "fp4-single", "nf4-single", "gptq", "awq"}
+    return [n for n in runnable_quantizers() if n not in repeated]
 
 
 def home(name: str) -> str:

@@ -6,6 +6,7 @@ says why its logits at step 0 are not the base's is held to that too.
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,8 +35,10 @@ from tests.contract.method_lives import (
 from tests.tiny_models import FAMILIES, settings, train_on
 from tests.train.test_resume import Kept, KilledError, killed_after
 
+from maple.base import LoadedBase, load_base
 from maple.catalog import entry_names, load_family, load_method, load_quantizer
 from maple.catalog.contracts import AttachContext
+from maple.errors import TrainingError
 from maple.plan.estimate import shape_from_config
 from maple.run.adapters import detach, strip
 from maple.store.write import sha256_of_directory
@@ -286,6 +289,63 @@ def test_loftq_begins_as_the_largest_directions_of_the_quantization_error(
     # Eckart and Young: what the best approximation of that rank must leave.
     assert np.linalg.norm(left) == pytest.approx(np.linalg.norm(values[rank:]), rel=1e-3)
     assert np.linalg.norm(left) < 0.95 * np.linalg.norm(exact - held)
+
+
+@pytest.mark.parametrize("quantization", ["fp32", "nf4"])
+def test_dora_lives_on_outputs_whose_weights_are_all_zero(
+    model_directory: Callable[..., Path], tmp_path: Path, quantization: str
+) -> None:
+    """Their length is zero: the paper's formula has 0/0 there, and gave no number at all."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model_directory("llama"), tmp_path, dirs_exist_ok=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["model.layers.0.self_attn.q_proj.weight"][:5] = 0
+    save_file(tensors, tmp_path / "model.safetensors")
+    base = load_base(str(tmp_path), quantization=quantization, device=torch.device("cpu"))
+    life = live(base, load_method("dora", {"rank": 4}), few_steps("dora"))
+    assert life.moved_at_step_0 <= tolerance("dora", quantization)
+    assert is_finite(life.losses)
+    assert life.moved_by_plain_peft is not None
+    assert life.moved_by_plain_peft <= tolerance("dora", quantization)
+
+
+def eva_on(base: LoadedBase, rank: int, widths: list[int]) -> Any:
+    """EVA attached to a base, with packed rows of so many tokens to look at."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [
+        {
+            "input_ids": torch.randint(3, 600, (1, width), generator=generator),
+            "position_ids": torch.arange(width)[None],
+        }
+        for width in widths
+    ]
+    context = replace(context_of(base), calibration=lambda: iter(rows))
+    return load_method("eva", {"rank": rank}).attach(base.model, context)
+
+
+@pytest.mark.timeout(120)
+def test_eva_ends_on_rows_that_are_shorter_than_its_rank(shared_base: Bases) -> None:
+    base = shared_base()
+    model = eva_on(base, 12, [5, 9, 7, 30, 2])
+    found = model.base_model.model.model.layers[1].self_attn.q_proj.lora_A["default"].weight
+    detach(model, base)
+    # Principal directions: of length one, and at right angles.
+    torch.testing.assert_close(found @ found.T, torch.eye(12), rtol=0, atol=1e-4)
+    with pytest.raises(TrainingError, match=r"eva finds 12 directions .* 11 tokens"):
+        eva_on(base, 12, [5, 6])
+    strip(base)
+
+
+@pytest.mark.parametrize("name", ["corda", "eva", "kasa", "loftq", "olora", "pissa"])
+def test_a_rank_beyond_the_weights_is_refused_with_what_to_do(
+    shared_base: Bases, name: str
+) -> None:
+    base = shared_base("llama", home(name))
+    few = {"calibration_rows": 4} if name in {"corda", "eva"} else {}
+    with pytest.raises(TrainingError, match=rf"{name} .*100 directions.* other targets"):
+        attach_and_train(base, load_method(name, {"rank": 100, **few}), few_steps(name))
+    strip(base)
 
 
 @two_precisions

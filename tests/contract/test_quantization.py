@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.int4_checkpoints import CONFIGS, store_in_codes
 from tests.tiny_models import batch_loss, make_pools, settings, train_on
 
 from maple.base import LoadedBase, load_base
@@ -237,7 +239,7 @@ def test_logits_are_near_those_of_fp32(shared_base: Bases, quantization: str) ->
     limit = {
         "fp32": 1e-6, "fp16": 0.003, "bf16": 0.02, "int8": 0.06, "int8-weight-only": 0.06,
         "torchao-int8": 0.06, "nf4": 0.4, "nf4-single": 0.4, "fp4": 0.6, "fp4-single": 0.6,
-        "hqq4": 0.5,
+        "hqq4": 0.5, "gptq": 0.5, "awq": 0.5,
     }[quantization]  # fmt: skip
     assert max(errors) < limit
 
@@ -286,7 +288,9 @@ def test_gradients_through_quantized_layers_point_where_those_of_fp32_do(
     exact = adapter_gradients(fresh_base("llama", "fp32"), score_first=False)
     found = adapter_gradients(fresh_base("llama", quantization), score_first=True)
     bits = load_quantizer(quantization).bits
-    limit = 0.55 if quantization.startswith("fp4") else {32: 1, 16: 0.999, 8: 0.99, 4: 0.7}[bits]
+    # Codes of gptq and awq are nearest ones here, found without calibration.
+    coarse = {"fp4": 0.55, "fp4-single": 0.55, "gptq": 0.45, "awq": 0.45}
+    limit = coarse.get(quantization, {32: 1, 16: 0.999, 8: 0.99, 4: 0.7}[bits])
     for name, gradient in exact.items():
         cosine = torch.cosine_similarity(gradient.flatten(), found[name].flatten(), dim=0)
         assert float(cosine) > limit - 1e-5, f"{name}: {float(cosine):.3f}"
@@ -389,18 +393,72 @@ def test_a_base_that_is_quantized_already_is_refused_in_other_bits(
 
 
 @pytest.mark.parametrize("name", ["gptq", "awq"])
-def test_a_quantizer_that_cannot_run_here_says_what_it_needs(
-    model_directory: Callable[..., Path], tmp_path: Path, name: str
+def test_a_quantizer_of_stored_weights_refuses_plain_ones(
+    model_directory: Callable[..., Path], name: str
 ) -> None:
-    source = stored_base(model_directory(), tmp_path, STORED[name])
-    with pytest.raises(TrainingError, match=rf"{name} does not run here: .*(pip install|CUDA)"):
+    with pytest.raises(TrainingError, match="plain weights"):
+        load_base(str(model_directory()), quantization=name, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("layout", CONFIGS)
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_codes_of_a_checkpoint_stand_for_the_weights_of_a_plain_one(
+    model_directory: Callable[..., Path], tmp_path: Path, family: str, layout: str
+) -> None:
+    """Every linear weight, and the logits, are those of a checkpoint that holds them as numbers."""
+    from safetensors.torch import load_file, save_file
+
+    plain, codes = tmp_path / "plain", tmp_path / "codes"
+    shutil.copytree(model_directory(family), plain)
+    weights = store_in_codes(plain, codes, layout)
+    expected = {name: torch.tensor(weight) for name, weight in weights.items()}
+    whole = load_file(plain / "model.safetensors") | expected
+    save_file({n: t.contiguous() for n, t in whole.items()}, plain / "model.safetensors")
+    base = load_base(
+        str(codes), quantization="awq" if layout == "awq" else "gptq", device=torch.device("cpu")
+    )
+    modules = dict(base.model.named_modules())
+    for name, weight in expected.items():
+        assert torch.equal(modules[name.removesuffix(".weight")].dequantize(), weight), name
+    other = load_base(str(plain), quantization="bf16", device=torch.device("cpu"))
+    logits = probe_logits(base.model, base)
+    assert largest_difference(logits, probe_logits(other.model, other)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gptq", {"checkpoint_format": "marlin"}),
+        ("awq", {"version": "GEMV"}),
+    ],
+)
+def test_a_layout_that_is_not_read_is_named(
+    model_directory: Callable[..., Path], tmp_path: Path, name: str, changes: dict[str, Any]
+) -> None:
+    source = stored_base(model_directory(), tmp_path, STORED[name] | changes)
+    (layout,) = changes.values()
+    with pytest.raises(SourceError, match=f"in the layout '{layout.lower()}'"):
         load_base(str(source), quantization=name, device=torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", ["gptq", "awq"])
-def test_a_quantizer_of_stored_weights_refuses_plain_ones(shared_base: Bases, name: str) -> None:
-    with pytest.raises(TrainingError, match="plain weights"):
-        load_quantizer(name).prepare(shared_base("llama", "bf16").model)
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [("q_proj.scales", "q_proj is not stored as"), ("lm_head.qweight", "lm_head is stored in")],
+)
+def test_codes_that_do_not_fit_the_layers_are_refused(
+    model_directory: Callable[..., Path], tmp_path: Path, part: str, why: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    store_in_codes(model_directory(), tmp_path, "gptq")
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    tensors = {n: t for n, t in tensors.items() if not n.endswith(part)}
+    if part.startswith("lm_head"):
+        tensors[part] = torch.zeros(8, 640, dtype=torch.int32)
+    save_file(tensors, path)
+    with pytest.raises(SourceError, match=why):
+        load_base(str(tmp_path), quantization="gptq", device=torch.device("cpu"))
 
 
 def test_a_base_stored_in_4_bits_is_taken_as_it_is(fresh_base: Bases, tmp_path: Path) -> None:

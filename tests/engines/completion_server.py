@@ -9,20 +9,20 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.json_server import JsonServer, Reply
 
 from maple.base import LoadedBase
 from maple.endpoint import Server, ServerSettings
 from maple.engines import OpenAIEngine
 from maple.study import EngineSettings
 
-Reply = tuple[int, dict[str, str], bytes]
 Spoil = Callable[[dict[str, Any], int, Callable[[], dict[str, Any]]], Reply | dict[str, Any]]
 """Request, its number from 1, and how to answer it honestly -> what is sent instead."""
 
 
-class CompletionServer:
+class CompletionServer(JsonServer):
     """Serves one base at ``/v1``; ``spoil`` may change what it sends."""
 
     def __init__(self, base: LoadedBase) -> None:
@@ -33,26 +33,7 @@ class CompletionServer:
         self.spoil: Spoil = lambda body, number, honest: honest()
         self._lock, self._model_lock = threading.Lock(), threading.Lock()
         self._under_way = 0
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                server.serve(self, body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        super().__init__()
 
     def engine(self, *, tries: int = 3, timeout: float = 30.0, **settings: Any) -> OpenAIEngine:
         server = Server(
@@ -68,37 +49,19 @@ class CompletionServer:
         chosen = EngineSettings(name="openai", endpoint=self.url, **settings)
         return OpenAIEngine(server, chosen, model="tiny")
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def serve(self, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+    def answer(self, path: str, key: str | None, body: dict[str, Any]) -> Reply:
         with self._lock:
             self.asked.append(body)
-            self.keys.add(handler.headers.get("authorization"))
+            self.keys.add(key)
             number = len(self.asked)
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)
         try:
-            said = self.spoil(body, number, lambda: self.honest(handler.path, body))
+            said = self.spoil(body, number, lambda: self.honest(path, body))
         finally:
             with self._lock:
                 self._under_way -= 1
-        status, headers, content = (
-            said if isinstance(said, tuple) else (200, {}, json.dumps(said).encode())
-        )
-        try:
-            handler.send_response(status)
-            sized = {"content-length": str(len(content)), "content-type": "application/json"}
-            for name, value in {**sized, **headers}.items():
-                handler.send_header(name, value)
-            handler.end_headers()
-            handler.wfile.write(content)
-            if headers.get("content-length"):  # more was promised than is sent
-                handler.close_connection = True
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client gave up, as it may
+        return said if isinstance(said, tuple) else (200, {}, json.dumps(said).encode())
 
     def honest(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         with self._model_lock:

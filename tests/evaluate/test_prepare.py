@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from maple.base import LoadedBase
+from maple.catalog import load_task
 from maple.errors import DataError
 from maple.evaluate import Engine, PreparedTask, prepare_task, score_batches
 from maple.evaluate.encode import Encoder
-from maple.evaluate.prepare import TaskRequest
+from maple.evaluate.prepare import TaskRequest, heeded
 from maple.files import Files
 from maple.study import PromptSettings
 
@@ -41,9 +42,11 @@ def prepare(
     files: Files,
     limit: int | None = None,
     task: str = "xnli",
+    prompt: PromptSettings | None = None,
     **budget: Any,
 ) -> PreparedTask:
-    encoder = Encoder(base.tokenizer, base.family, PromptSettings(form="lm-eval"), max_length=512)
+    prompt = prompt or PromptSettings(form="lm-eval")
+    encoder = Encoder(base.tokenizer, base.family, prompt, max_length=512)
     wanted = TaskRequest(task=task, language="swh_Latn", limit=limit)
     return prepare_task(wanted, files, encoder, **({"max_tokens": 300} | budget))
 
@@ -104,3 +107,26 @@ def test_a_benchmark_without_samples_names_its_file(base: LoadedBase, tmp_path: 
     path.write_text("", encoding="utf-8")
     with pytest.raises(DataError, match=r"test\.sw\.jsonl"):
         prepare(base, Files(directory=tmp_path), task="xcopa")
+
+
+def test_options_are_scored_alone_unless_that_is_switched_off(
+    base: LoadedBase, files: Files
+) -> None:
+    with_pmi = prepare(base, files, prompt=PromptSettings())
+    without = prepare(base, files, prompt=PromptSettings(unconditional=False))
+    assert with_pmi.alone
+    assert without.alone == ()
+    assert with_pmi.prompts_id == without.prompts_id
+    for one, other in zip(rows_of(base, with_pmi), rows_of(base, without), strict=True):
+        assert len(one.unconditional) == 3
+        assert other.unconditional == ()
+        assert {**one.metrics} == {**other.metrics, "accuracy_pmi": one.metrics["accuracy_pmi"]}
+        assert one.loglikelihoods == other.loglikelihoods
+
+
+def test_only_a_ranking_heeds_that_its_options_are_not_scored_alone() -> None:
+    off = PromptSettings(unconditional=False)
+    assert heeded(load_task("xnli"), off) == off
+    assert heeded(load_task("xquad"), off) == PromptSettings()
+    written = PromptSettings(unconditional=False, scoring="generation")
+    assert heeded(load_task("xnli"), written) == PromptSettings(scoring="generation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -12,8 +13,8 @@ from maple.base import LoadedBase
 from maple.catalog import load_method
 from maple.catalog.contracts import AttachContext
 from maple.errors import DeadAdapterError
-from maple.evaluate import check_alive, probe_logits
-from maple.evaluate.probe import largest_difference
+from maple.evaluate import check_alive, probe_logits, prove_alive
+from maple.evaluate.probe import PROBES, largest_difference
 from maple.run.adapters import detach
 
 Bases = Callable[..., LoadedBase]
@@ -57,3 +58,29 @@ def test_a_difference_within_the_noise_is_no_life() -> None:
     with pytest.raises(DeadAdapterError, match=r"noise 0\.01"):
         check_alive(adapted, base, noise=0.01, what="mine")
     assert check_alive(adapted, base, noise=0.001, what="mine") == pytest.approx(0.05)
+
+
+def test_life_is_proven_on_no_more_prompts_than_it_takes(
+    shared_base: Bases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = shared_base()
+    untouched = probe_logits(base.model, base)
+    asked: list[str] = []
+
+    def counted(model: object, base: LoadedBase, prompts: list[str]) -> list[torch.Tensor]:
+        asked.extend(prompts)
+        (text,) = prompts
+        shift = shifts.get(text, 0.0)
+        return [untouched[PROBES.index(text)] + shift]
+
+    monkeypatch.setattr("maple.evaluate.probe.probe_logits", counted)
+    shifts = {PROBES[0]: 1.0}
+    prove_alive(base.model, base, untouched, noise=0.0, what="mine")
+    assert asked == [PROBES[0]]
+    shifts, asked[:] = {PROBES[-1]: 1.0}, []
+    prove_alive(base.model, base, untouched, noise=0.0, what="mine")
+    assert asked == [*PROBES]
+    for dead in ({}, {PROBES[0]: math.nan, PROBES[1]: 1.0}):
+        shifts = dead
+        with pytest.raises(DeadAdapterError, match="mine does not change the base"):
+            prove_alive(base.model, base, untouched, noise=0.0, what="mine")

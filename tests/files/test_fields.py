@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from maple.errors import DataError
-from maple.files.fields import int_field, list_field, object_field, text_field
+from maple.files.fields import filled_field, int_field, list_field, text_field
 
 PATH = Path("x.jsonl")
 
@@ -45,13 +45,16 @@ def test_a_number_out_of_range_is_refused_with_the_range() -> None:
         int_field({"label": 3}, "label", PATH, 1, among=range(3))
 
 
-def test_lists_and_objects_are_checked() -> None:
+def test_lists_are_checked() -> None:
     assert list_field({"a": [1]}, "a", PATH, 1) == [1]
-    assert object_field({"a": {"b": 1}}, "a", PATH, 1) == {"b": 1}
     with pytest.raises(DataError, match="must be a list, it is 'x'"):
         list_field({"a": "x"}, "a", PATH, 1)
-    with pytest.raises(DataError, match="must be an object, it is null"):
-        object_field({"a": None}, "a", PATH, 1)
+
+
+def test_a_field_to_be_filled_may_not_be_white_space() -> None:
+    assert filled_field({"a": " x "}, "a", PATH, 1) == " x "
+    with pytest.raises(DataError, match="field 'a' is empty"):
+        filled_field({"a": " \n"}, "a", PATH, 1)
 
 
 def test_a_missing_field_says_what_the_row_has() -> None:

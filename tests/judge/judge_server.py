@@ -6,13 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.json_server import JsonServer, Reply
 
 from maple.judge import Endpoint, EndpointSettings, Output
 
 
-class JudgeServer:
+class JudgeServer(JsonServer):
     """An OpenAI-compatible server that answers as ``reply`` says and remembers what it was asked.
 
     ``reply(body, n)`` -> (status, headers, JSON) for the n-th request, counted from 1.
@@ -23,49 +24,19 @@ class JudgeServer:
         self.times: list[float] = []
         self.reply: Callable[[dict[str, Any], int], tuple[int, dict[str, str], Any]] = ranked
         self._lock = threading.Lock()
-        server = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                with server._lock:
-                    server.asked.append(body)
-                    server.times.append(time.monotonic())
-                    number = len(server.asked)
-                status, headers, content = server.reply(body, number)
-                text = json.dumps(content).encode()
-                try:
-                    self.send_response(status)
-                    for name, value in {**headers, "content-type": "application/json"}.items():
-                        self.send_header(name, value)
-                    self.send_header("content-length", str(len(text)))
-                    self.end_headers()
-                    self.wfile.write(text)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # the client gave up waiting, as it should
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+    def answer(self, path: str, key: str | None, body: dict[str, Any]) -> Reply:
+        with self._lock:
+            self.asked.append(body)
+            self.times.append(time.monotonic())
+            number = len(self.asked)
+        status, headers, content = self.reply(body, number)
+        return status, headers, json.dumps(content).encode()
 
     def endpoint(self, **changes: Any) -> Endpoint:
         settings = {"judge": "j", "base_url": self.url, "api_key": "k", "first_wait_seconds": 0.01}
         return Endpoint(EndpointSettings(**{**settings, **changes}))
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def completion(text: str, **choice: Any) -> dict[str, Any]:

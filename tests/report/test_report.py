@@ -16,6 +16,7 @@ from tests.analysis.synthetic import (
     TASKS,
     Run,
     StoreBuilder,
+    Task,
     build_study,
     draw,
 )
@@ -296,6 +297,32 @@ def test_a_study_without_a_difference_claims_none(tmp_path: Path) -> None:
     assert question(summary) == (
         "What does rank (2, 4, 8, 16) do to xnli and xquad in 5 languages, and to English?"
     )
+
+
+def test_a_mean_that_hides_two_classes_or_english_says_so(tmp_path: Path) -> None:
+    low = ("swh_Latn", "yor_Latn")
+
+    def truth(run: Run, task: Task, code: str) -> float:
+        if run.rank != 16 or run.is_base:
+            return 0.5
+        return {"eng_Latn": 0.2}.get(code, 0.9 if code in low else 0.5)
+
+    builder = StoreBuilder(tmp_path)
+    runs = [BASE, Run(rank=4), Run(rank=16)]
+    builder.study(runs)
+    for run in runs:
+        for task in TASKS:
+            for code in LANGUAGES:
+                builder.evaluation(run, task, code, draw(run, task, code, 150, truth))
+    tuning, told, factors = answer(summarise(open_store(tmp_path)))
+    effect = r"[+\N{MINUS SIGN}]?\d+\.\d \[[^]]+\]"
+    assert re.search(rf"\(low-resource {effect}, high-resource {effect}\)", tuning)
+    assert re.search(
+        rf"Rank 16 against rank 4 gives {effect} "
+        rf"\(low-resource {effect}, high-resource {effect}, English {effect}\)",
+        factors,
+    )
+    assert "each of 2 other configurations and bases is told to be below it" in told
 
 
 def test_writing_the_report_again_replaces_it_and_leaves_no_temporary_file(study: Path) -> None:

@@ -298,7 +298,7 @@ def test_every_view_of_a_store_marks_its_parts(looked: Path) -> None:
     Console(file=screen, width=200).print(status_table(looked))
     assert f"3 of 3 task-languages, {len(parts)} stopped at an early look" in screen.getvalue()
     opened = Opened(open_store(looked))
-    base, lora = (Side(opened=opened, run=run) for run in opened.runs)
+    base, lora = (Side(opened=opened, runs=(run,)) for run in opened.runs)
     (pair,) = compare([(base, lora)]).pairs
     assert {cell.task for cell in pair.cells} == {"xnli", "xcopa", "xquad"} - parts
     (note,) = (note for note in pair.notes if "stopped at an early look" in note)

@@ -12,18 +12,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
+from tests.int4_checkpoints import store_in_codes
 from tests.run.program import Outcome, Program
 from tests.run.tiny import INSTRUCTIONS, study, write_lines, write_study
 
 from maple.atlas import base_model_path
 from maple.base import load_base
 from maple.catalog import load_method
+from maple.errors import UsageError
 from maple.evaluate import probe_logits
 from maple.evaluate.probe import largest_difference
 from maple.files import Files
 from maple.run import Progress, run_study
-from maple.run.export import largest_value, plain_logits
+from maple.run.export import find_adapter, largest_value, plain_logits
 from maple.run.loading import loading_lines
+from maple.run.merge import export_merged
 from maple.run.train_one import TrainedAdapter, train_one
 from maple.run.train_request import TrainRequest
 from maple.store.read import open_store
@@ -124,6 +127,29 @@ def test_in_float32_plain_peft_gives_the_same_logits(
     assert moved > 0.1
 
 
+def test_an_adapter_of_a_gptq_checkpoint_loads_by_the_lines_and_is_not_merged(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    codes, out = tmp_path / "codes", tmp_path / "adapter"
+    store_in_codes(model, codes, "gptq")
+    done, _ = train_here(codes, data, out, quantization="gptq")
+    assert done.failure is None
+    lines = loading_lines(out, base=str(codes), quantization="gptq")
+    tokenizer, ours, moved = maple_logits(out, codes, "gptq")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        theirs = plain_logits(loaded_by(lines), tokenizer)
+    assert largest_difference(ours, theirs) < 0.01 * largest_value(ours)
+    assert moved > 0.1
+    adapter = find_adapter(out, Files(), run=None, model=None)
+    with pytest.raises(UsageError, match="stored in few bits"):
+        export_merged(adapter, Files(), tmp_path / "whole", onto_16bit=True, progress=silent())
+    assert not (tmp_path / "whole").exists()
+
+
+def silent() -> Progress:
+    return Progress(Console(file=io.StringIO()))
+
+
 @pytest.mark.parametrize(("method", "said"), [("houlsby", "load_bottleneck"), ("full", "AutoM")])
 def test_what_peft_does_not_have_loads_by_the_lines_too(
     model: Path, data: Path, tmp_path: Path, method: str, said: str
@@ -173,6 +199,17 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     name = "adapter_model.safetensors"
     assert (out / name).read_bytes() == (trained / name).read_bytes()
     assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in trained.iterdir())
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_leaves_its_directory_free(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    failed, _ = train_here(model, data, tmp_path / "x", method="pissa", parameters={"rank": 500})
+    assert failed.failure is not None
+    assert "Set rank to that at most" in failed.failure[1]
+    done, _ = train_here(model, data, tmp_path / "x", method="pissa", parameters={"rank": 2})
+    assert done.failure is None
+    assert not (tmp_path / "x" / ".maple").exists()
 
 
 def test_a_finished_directory_is_left_alone(
@@ -252,6 +289,7 @@ def test_the_languages_are_those_of_the_rows(
         (["--method", "lorra"], 2, ["no method 'lorra'", "'lora'"]),
         (["--method", "none"], 2, ["nothing to train"]),
         (["--method", "lora", "--rank", "0"], 2, ["lora: rank = 0"]),
+        (["--method", "adalora", "--rank", 16], 2, ["adalora: initial_rank must exceed rank"]),
         (["--method", "lora", "--set", "rnak=8"], 2, ["no parameter 'rnak'", "'rank'"]),
         (["--method", "lora", "--set", "rank"], 2, ["KEY=VALUE"]),
         (["--method", "lora", "--rank", 2, "--set", "rank=4"], 2, ["stated twice"]),

@@ -141,6 +141,20 @@ def test_a_choice_is_scored_as_by_the_harness(
     assert mean == theirs["results"]["weather_sw"]["acc,none"]
 
 
+def test_options_are_scored_alone_only_where_the_yaml_asks_for_it(
+    base: LoadedBase, folder: Path
+) -> None:
+    asking = (folder / "weather_sw.yaml").read_text(encoding="utf-8")
+    lines = [line for line in asking.splitlines() if "acc_mutual_info" not in line]
+    lines[0] = "task: weather_three_sw"
+    (folder / "three.yaml").write_text("\n".join(lines), encoding="utf-8")
+    rows, _ = own_rows(base, "lm-eval:weather_three_sw", "swh_Latn")
+    asked, _ = own_rows(base, "lm-eval:weather_sw", "swh_Latn")
+    assert {row.unconditional for row in rows} == {()}
+    assert all(len(row.unconditional) == 2 for row in asked)
+    assert [row.loglikelihoods for row in rows] == [row.loglikelihoods for row in asked]
+
+
 def test_generated_answers_are_scored_as_by_the_harness(base: LoadedBase, folder: Path) -> None:
     rows, requests = own_rows(base, "lm-eval:open_de", "deu_Latn")
     assert {(r.stop, r.max_new_tokens) for r in requests} == {(("\n", "."), 12)}

@@ -59,7 +59,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         wait_for(url, process, folder / "log")
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        # At once: the server's own way out waits for its children, and nothing here is kept.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
 
 
@@ -125,6 +126,8 @@ def test_a_study_is_there_once_grows_and_ends(server: str, builder: StoreBuilder
     assert history(server, there[RUNNING.id], "validation_loss/swh_Latn") == [(2, 2.5)]
     assert failed.data.tags["maple.error"] == "TrainingError: the loss is not finite at step 3"
     client = MlflowClient(server)
+    kind = client.get_experiment_by_name("grows").tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
     assert [a.path for a in client.list_artifacts(there["report"].info.run_id)] == ["report.html"]
 
     train_to(builder, RUNNING, 5)

@@ -219,15 +219,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(fresh_base: Bases, lora: Method
         train_on(fresh_base(), lora, settings(learning_rate=1e30))
 
 
+def test_what_gives_no_number_before_any_step_is_not_put_on_the_learning_rate(
+    fresh_base: Bases, lora: Method
+) -> None:
+    base = fresh_base()
+    base.model.model.layers[0].self_attn.q_proj.weight.data[0, 0] = math.nan
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan.*Nothing was trained yet"):
+        train_on(base, lora, settings())
+
+
 def test_a_method_that_trains_nothing_is_refused(fresh_base: Bases) -> None:
     with pytest.raises(TrainingError, match="nothing to train"):
         train_on(fresh_base(), load_method("none"), settings())
 
 
 def test_lora_without_its_modules_names_those_there_are(fresh_base: Bases) -> None:
-    method = load_method("lora", {"targets": ("query_key_value",)})
-    with pytest.raises(TrainingError, match=r"query_key_value.*q_proj"):
-        train_on(fresh_base(), method, settings())
+    for targets in (("query_key_value",), ("v_proj", "query_key_value")):
+        method = load_method("lora", {"targets": targets})
+        with pytest.raises(TrainingError, match=r"no module named 'query_key_value' .*q_proj"):
+            train_on(fresh_base(), method, settings())
 
 
 # ------------------------------------------------------------------------------------- hooks

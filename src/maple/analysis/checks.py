@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maple.analysis.answers import Answers, Named
+from maple.analysis.answers import Answers
+from maple.analysis.columns import Named
 from maple.analysis.intervals import wilson
 
 NOT_EXTRACTED = "not_extracted"

@@ -1,6 +1,6 @@
-"""Two runs, or two stores, on the samples that both answered: what differs, and by how much.
+"""Two runs, configurations or stores, on the samples that both answered: what differs.
 
-    A and B, each a run with its evaluations -> cells (task x language) that both finished
+    A and B, each a run or the seeds of a configuration -> cells (task x language) that all finished
     -> their shared samples, paired -> a difference a cell -> means over languages and tasks
 
 A difference is B minus A. ``docs/recommend.md`` states the rules.
@@ -17,9 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from maple.analysis.compare_read import PairedCell, PairedCells, Side, paired_cells
+from maple.analysis.compare_seeds import over_languages, over_tasks, pool_seeds
 from maple.analysis.compare_settings import Setting, differing
 from maple.analysis.intervals import benjamini_hochberg, holm
-from maple.analysis.means import LanguageValues, Mean, mean_over_languages, mean_over_tasks
+from maple.analysis.means import Mean, SeedSpread
 from maple.analysis.paired import Test, cell_tests
 from maple.analysis.parts import notes_on_parts
 from maple.analysis.power import minimum_detectable
@@ -27,6 +28,7 @@ from maple.errors import StoreError
 
 ALL_TASKS = "mean over tasks"
 Verdict = Literal["B higher", "A higher", "tied"]
+_STUDENT: Test = "student"
 ALPHA = 0.05
 """Holm's p below this is called a difference."""
 
@@ -52,8 +54,8 @@ class Difference:
     p: float
     """Two-sided, of ``test``."""
     test: Test
-    """McNemar's where all scores of a cell are 0 or 1, sign flips where few samples differ, else
-    Student's; of means Student's."""
+    """Of two runs McNemar's where all scores of a cell are 0 or 1, sign flips where few samples
+    differ, else Student's; of means, and where seeds are averaged, Student's."""
     p_holm: float
     """Adjusted over the cells, or over the means."""
     p_bh: float
@@ -85,16 +87,22 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two runs compared."""
+    """Two runs compared, or two configurations."""
 
     store_a: str
     """Name of the store; empty where both runs are of one."""
     store_b: str
     label_a: str
-    """The run's short label."""
+    """The run's short label, or the configuration's."""
     label_b: str
     run_a: str
+    """The run's id; of a configuration its first run's."""
     run_b: str
+    runs_a: tuple[str, ...]
+    """Ids of all its runs: one per seed."""
+    runs_b: tuple[str, ...]
+    seed_deviation: float | None
+    """Standard deviation between seeds in the mean over tasks; None where neither has two."""
     cells: tuple[Difference, ...]
     """Task x language."""
     means: tuple[Difference, ...]
@@ -173,7 +181,9 @@ def compare(pairs: Sequence[tuple[Side, Side]]) -> Comparisons:
 
 def _compared(a: Side, b: Side, cells: PairedCells) -> Comparison:
     """A comparison whose p-values are not adjusted yet."""
-    rows = [_cell(cell, mean_over_languages([cell.values])) for cell in cells.paired]
+    paired = pool_seeds(a, b, cells.paired)
+    rows = [_cell(cell, a, b) for cell in paired]
+    means, spread = _means(paired, rows, a, b)
     return Comparison(
         store_a=a.store_name,
         store_b=b.store_name,
@@ -181,12 +191,15 @@ def _compared(a: Side, b: Side, cells: PairedCells) -> Comparison:
         label_b=b.label,
         run_a=a.run.run_id,
         run_b=b.run.run_id,
+        runs_a=tuple(run.run_id for run in a.runs),
+        runs_b=tuple(run.run_id for run in b.runs),
+        seed_deviation=max(0.0, spread.variance) ** 0.5 if spread.df else None,
         cells=tuple(rows),
-        means=tuple(_means(cells.paired, rows)),
-        settings=tuple(differing(a.run, b.run)),
+        means=tuple(means),
+        settings=tuple(_settings(a, b)),
         only_a=cells.only_a,
         only_b=cells.only_b,
-        notes=tuple(_notes(a, b, rows)),
+        notes=tuple(_notes(a, b, rows, spread)),
     )
 
 
@@ -205,11 +218,21 @@ def _adjusted(found: Sequence[Comparison]) -> tuple[Comparison, ...]:
     )
 
 
-def _cell(cell: PairedCell, mean: Mean) -> Difference:
+def _settings(a: Side, b: Side) -> list[Setting]:
+    """What differs; the seed of one of several runs says nothing."""
+    is_one = len(a.runs) == len(b.runs) == 1
+    return [s for s in differing(a.run, b.run) if is_one or (s.source, s.key) != ("spec", "seed")]
+
+
+def _cell(cell: PairedCell, a: Side, b: Side) -> Difference:
     values, scores = cell.values.values, (cell.scores_a, cell.scores_b)
     wins_a, wins_b = int((values < 0).sum()), int((values > 0).sum())
-    (found,) = cell_tests(cell.scores_b[None], cell.scores_a[None])
-    p, test = found or (mean.p, "student")
+    seeded = over_languages([cell])
+    mean = seeded.over_seeds(a, b)
+    p, test = mean.p, _STUDENT
+    if not seeded.spread.df:
+        (found,) = cell_tests(cell.scores_b[None], cell.scores_a[None])
+        p, test = found or (p, test)
     row = _difference(cell.task, cell.language, mean, scores)
     return dataclasses.replace(
         row,
@@ -260,19 +283,20 @@ def _adjust(rows: Sequence[Difference]) -> list[Difference]:
     ]
 
 
-def _means(cells: Sequence[PairedCell], rows: Sequence[Difference]) -> list[Difference]:
-    """Per task over its languages; last, over tasks."""
+def _means(
+    cells: Sequence[PairedCell], rows: Sequence[Difference], a: Side, b: Side
+) -> tuple[list[Difference], SeedSpread]:
+    """Per task over its languages; last, over tasks, with the spread of seeds in that."""
     by_task: dict[str, list[int]] = defaultdict(list)
     for i, cell in enumerate(cells):
         by_task[cell.task].append(i)
-    found: list[tuple[Mean, Difference]] = []
-    for task, indices in by_task.items():
-        parts: list[LanguageValues] = [cells[i].values for i in indices]
-        mean = mean_over_languages(parts)
-        found.append((mean, _summed(task, mean, [rows[i] for i in indices])))
-    per_task = [row for _, row in found]
-    mean = mean_over_tasks([mean for mean, _ in found])
-    return [*per_task, _summed(ALL_TASKS, mean, per_task)]
+    parts = {task: over_languages([cells[i] for i in places]) for task, places in by_task.items()}
+    per_task = [
+        _summed(task, parts[task].over_seeds(a, b), [rows[i] for i in places])
+        for task, places in by_task.items()
+    ]
+    whole = over_tasks(list(parts.values()))
+    return [*per_task, _summed(ALL_TASKS, whole.over_seeds(a, b), per_task)], whole.spread
 
 
 def _summed(task: str, mean: Mean, rows: Sequence[Difference]) -> Difference:
@@ -289,11 +313,30 @@ def _summed(task: str, mean: Mean, rows: Sequence[Difference]) -> Difference:
 
 
 def _on_parts(side: Side) -> list[str]:
-    own = side.opened.evaluations.get(side.run.run_id, ())
-    return notes_on_parts(side.name, own, whole=side.evaluations())
+    return notes_on_parts(side.name, side.stored(), whole=side.evaluations())
 
 
-def _notes(a: Side, b: Side, rows: Sequence[Difference]) -> list[str]:
+def _on_seeds(a: Side, b: Side, spread: SeedSpread) -> list[str]:
+    notes = [
+        f"{side.name}: not every seed has finished {', '.join(cells)}: not compared"
+        for side in (a, b)
+        if len(side.runs) > 1 and (cells := side.unshared())
+    ]
+    if spread.df:
+        deviation = 100 * max(0.0, spread.variance) ** 0.5
+        notes.append(
+            f"seeds are a random factor: {deviation:.1f} points between seeds in the mean over "
+            f"tasks, with {spread.df:g} degrees of freedom, pooled over the configurations that "
+            "have several"
+        )
+    elif a.weights or b.weights:
+        notes.append(
+            "two runs, not two configurations: what another seed would give is not in the intervals"
+        )
+    return notes
+
+
+def _notes(a: Side, b: Side, rows: Sequence[Difference], spread: SeedSpread) -> list[str]:
     notes = [note for side in (a, b) for note in _on_parts(side)]
     modes = dict.fromkeys(d for row in rows for d in row.mode_differences)
     if modes:
@@ -307,8 +350,4 @@ def _notes(a: Side, b: Side, rows: Sequence[Difference]) -> list[str]:
     dropped = sum(row.n_other_gold for row in rows)
     if dropped:
         notes.append(f"{dropped} samples of the same id have other right answers: left out")
-    if not (a.run.cell.is_base and b.run.cell.is_base):
-        notes.append(
-            "two runs, not two configurations: what another seed would give is not in the intervals"
-        )
-    return notes
+    return notes + _on_seeds(a, b, spread)

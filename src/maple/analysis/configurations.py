@@ -66,6 +66,16 @@ def run_labels(runs: Sequence[StoredRun]) -> dict[str, str]:
     return _unique(labels)
 
 
+def configuration_label(run: StoredRun, labels: Mapping[str, str]) -> str:
+    """Returns a run's label without its seed: what its configuration is called.
+
+    Args:
+        run: one of the configuration's.
+        labels: by run id, from ``run_labels``.
+    """
+    return labels[run.run_id].removesuffix(f"{SEPARATOR}seed {run.cell.seed}")
+
+
 def series_labels(trained: Sequence[StoredRun]) -> dict[str, str]:
     """Returns per run the label of its series: everything but rank, quantization and seed."""
     varies = _varying(trained, trained)
@@ -130,5 +140,6 @@ def _series_key(run: StoredRun) -> str:
     spec = run.spec or {"model": cell.model, "mixture": cell.mixture}
     key.update({k: spec.get(k) for k in ("model", "training", "loop_version")})
     mixture = spec.get("mixture")
-    key["mixture"] = mixture.get("parts") if isinstance(mixture, dict) else mixture
+    # Its name too: a store of another program may tell mixtures apart by nothing else.
+    key["mixture"] = [cell.mixture, mixture.get("parts") if isinstance(mixture, dict) else mixture]
     return canonical_json(key)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from maple.store.read import StoredEvaluation, StoredRun
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """The cost of one run; None where nothing is stored, as for the untouched base."""
+    """The cost of one run; None where the store does not say, as for the untouched base."""
 
     run_id: str
-    trainable_parameters: int | None
-    total_parameters: int | None
-    adapter_bytes: int | None
-    steps: int | None
-    tokens: int | None
-    final_loss: float | None
-    train_seconds: float | None
-    tokens_per_second: float | None
+    trainable_parameters: int | None = None
+    total_parameters: int | None = None
+    adapter_bytes: int | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    final_loss: float | None = None
+    train_seconds: float | None = None
+    tokens_per_second: float | None = None
     """Training tokens over training seconds."""
-    peak_memory_bytes: int | None
+    peak_memory_bytes: int | None = None
     evaluate_seconds: float | None
     """Summed over the run's finished evaluations."""
     label_tokens: int | None = None
@@ -36,6 +38,13 @@ class Cost:
     """Of the device while it trained; None where nothing counts it."""
 
 
+_TAKEN_DOWN = tuple(
+    f.name
+    for f in fields(Cost)
+    if f.name not in ("run_id", "evaluate_seconds", "tokens_per_second")
+)
+
+
 def run_costs(runs: Iterable[StoredRun], evaluations: Iterable[StoredEvaluation]) -> list[Cost]:
     """Returns the cost of every run, in the order given."""
     seconds: dict[str, float] = {}
@@ -47,26 +56,18 @@ def run_costs(runs: Iterable[StoredRun], evaluations: Iterable[StoredEvaluation]
 
 
 def _cost(run: StoredRun, evaluate_seconds: float | None) -> Cost:
-    train = run.train
+    if run.train is None:
+        return Cost(run_id=run.run_id, evaluate_seconds=evaluate_seconds)
+    known = {name: _known(getattr(run.train, name)) for name in _TAKEN_DOWN}
+    seconds, tokens = known["train_seconds"], known["tokens"]
     return Cost(
         run_id=run.run_id,
-        trainable_parameters=train.trainable_parameters if train else None,
-        total_parameters=train.total_parameters if train else None,
-        adapter_bytes=train.adapter_bytes if train else None,
-        steps=train.steps if train else None,
-        tokens=train.tokens if train else None,
-        final_loss=train.final_loss if train else None,
-        train_seconds=train.train_seconds if train else None,
-        tokens_per_second=(
-            train.tokens / train.train_seconds if train and train.train_seconds > 0 else None
-        ),
-        peak_memory_bytes=train.peak_memory_bytes if train else None,
         evaluate_seconds=evaluate_seconds,
-        label_tokens=train.label_tokens if train else None,
-        stored_parameters=train.stored_parameters if train else None,
-        flops=train.flops if train else None,
-        flops_per_second=train.flops_per_second if train else None,
-        peak_flops_per_second=train.peak_flops_per_second if train else None,
-        utilization=train.utilization if train else None,
-        energy_joules=train.energy_joules if train else None,
+        **known,
+        tokens_per_second=tokens / seconds if tokens and seconds else None,
     )
+
+
+def _known(value: float | None) -> Any:
+    """A cost, or None: 0 and NaN stand for what a store did not take down."""
+    return None if not value or math.isnan(value) else value

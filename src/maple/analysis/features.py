@@ -93,7 +93,9 @@ def _count(store: Store, evaluation: StoredEvaluation) -> tuple[int, int]:
     prompts = store.prompts(str(evaluation.spec.get("prompts", "")))
     texts = zip(prompts["sample_id"].to_pylist(), prompts["continuations"].to_pylist(), strict=True)
     lengths = {sample: sum(map(len, options or ())) for sample, options in texts}
-    rows = store.stored_rows(["sample_id", "n_tokens"], eval_ids=[evaluation.eval_id])
+    if not lengths:
+        return 0, 0
+    rows = store.stored_rows(["sample_id", "n_tokens"], evaluation.eval_id)
     counts = dict(zip(rows["sample_id"].to_pylist(), rows["n_tokens"].to_pylist(), strict=True))
     shared = [sample for sample in counts if lengths.get(sample) and counts[sample]]
     return sum(sum(counts[s]) for s in shared), sum(lengths[s] for s in shared)

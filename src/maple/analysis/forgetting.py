@@ -21,6 +21,7 @@ from maple.analysis.forgetting_losses import HeldOut, held_out_losses
 from maple.analysis.forgetting_wins import WinChange, win_changes
 from maple.analysis.groups import ENGLISH
 from maple.analysis.intervals import Interval, holm, student_interval, student_p
+from maple.analysis.panel import Panel
 from maple.analysis.recommend_evidence import Evidence, find_field, load_evidence
 from maple.analysis.recommend_gates import base_names, configured_means
 from maple.analysis.recommend_request import Request
@@ -91,15 +92,20 @@ class Ledger:
         return asdict(self)
 
 
-def forgetting_ledger(store: Store) -> Ledger:
+def forgetting_ledger(store: Store, panels: Sequence[Panel] = ()) -> Ledger:
     """Computes the ledger of a store.
+
+    Args:
+        store: where runs, curves and answers are.
+        panels: answers that are read already; what they hold is not read again.
 
     Raises:
         DataError: verdicts of a judge that cannot be read.
         StoreError: a file of the store cannot be read or is not as documented.
     """
-    languages = sorted({e.language for e in store.evaluations() if e.is_done})
-    evidence = load_evidence(store, languages)
+    used = [e for panel in panels for e in panel.mode.evaluations.values()] or store.evaluations()
+    languages = sorted({e.language for e in used if e.is_done})
+    evidence = load_evidence(store, languages, read=panels)
     ledger = ledger_of(evidence)
     labels = evidence.labels
     return dataclasses.replace(
@@ -162,7 +168,7 @@ def _over_tasks(evidence: Evidence, languages: Sequence[str], group: str) -> lis
                 base_run_id=bases[name],
                 task=ALL_TASKS,
                 group=group,
-                change=student_interval(value, variance, own),
+                change=student_interval(value, variance, own, reach=1.0),
                 p=p,
                 p_holm=p,
                 n=configured.n_samples,

@@ -3,7 +3,7 @@
     score of 0/1 samples        Wilson (1927)
     score of other samples      Wilson at the effective sample size (Dean & Pagano 2015)
     mean over languages         the same, at the mean's own variance
-    difference                  Student t, one pseudo-pair of flips (Agresti & Min 2005)
+    difference                  Student t, one pseudo-pair of flips (Agresti & Min 2005), in -1..1
 
 The reasons are in ``docs/statistics.md``.
 """
@@ -91,16 +91,21 @@ def student_quantile(df: float) -> float:
     return float(stdtrit(max(df, 1.0), (1 + CONFIDENCE) / 2))
 
 
-def student_interval(value: float, variance: float, df: float) -> Interval:
-    """Returns ``value ± t sqrt(variance)``.
+def student_interval(
+    value: float, variance: float, df: float, *, reach: float = math.inf
+) -> Interval:
+    """Returns ``value ± t sqrt(variance)``, cut off where the truth cannot be.
 
     Args:
         value: the estimate.
         variance: the estimate's own variance (a squared standard error).
         df: degrees of freedom of that variance.
+        reach: the largest that what is estimated can be, on either side of 0: 1 of a difference
+            of scores in 0..1. Cutting there loses no coverage.
     """
     half = student_quantile(df) * math.sqrt(variance)
-    return Interval(value, value - half, value + half)
+    reach = max(reach, abs(value))
+    return Interval(value, max(-reach, value - half), min(reach, value + half))
 
 
 def student_p(value: float, variance: float, df: float) -> float:

@@ -51,11 +51,13 @@ class Mean:
     df: float
     n_samples: int
     n_languages: int
+    reach: float = 1.0
+    """The largest that it can be on either side of 0, scores being in 0..1: 1 of a difference."""
 
     @property
     def interval(self) -> Interval:
-        """Student's interval: for differences, which have no bounds nearby."""
-        return student_interval(self.value, self.variance, self.df)
+        """Student's interval, for differences: their bounds are rarely near, and cut it off."""
+        return student_interval(self.value, self.variance, self.df, reach=self.reach)
 
     @property
     def score_interval(self) -> Interval:
@@ -115,6 +117,7 @@ def mean_over_tasks(means: Sequence[Mean]) -> Mean:
         df=satterthwaite(variances, [m.df for m in means]),
         n_samples=sum(m.n_samples for m in means),
         n_languages=max(m.n_languages for m in means),
+        reach=sum(m.reach for m in means) / k,
     )
 
 

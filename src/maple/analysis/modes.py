@@ -76,6 +76,7 @@ def find_modes(
         runs: the store's runs; their training records say which adapter is current.
     """
     adapters = {r.run_id: r.train.adapter_sha256 for r in runs if r.train is not None}
+    adapters = {run: sha for run, sha in adapters.items() if sha}
     groups: dict[str, dict[str, _Group]] = defaultdict(dict)
     aside: list[SetAside] = []
     for evaluation in sorted(evaluations, key=lambda e: _preference(e, adapters), reverse=True):

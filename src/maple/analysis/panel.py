@@ -100,14 +100,12 @@ class Panel:
 class PanelBuilder:
     """Collects the answers to one mode, read in any order, into a panel."""
 
-    def __init__(self, mode: Mode, run_order: Sequence[str]) -> None:
+    def __init__(self, run_order: Sequence[str]) -> None:
         """Begins a panel without answers.
 
         Args:
-            mode: what was asked.
             run_order: every run id, in the order that the panel's runs shall have.
         """
-        self._mode = mode
         self._row = {run: i for i, run in enumerate(run_order)}
         self._answered: set[str] = set()
         self._parts: dict[str, tuple[NDArray[np.float64], list[str]]] = {}
@@ -127,15 +125,27 @@ class PanelBuilder:
             matrix[rows[answers.evaluation[chosen]], column] = answers.score[chosen]
             self._parts[language] = matrix, [answers.sample_ids[i] for i in columns.tolist()]
 
-    def panel(self) -> Panel:
-        """Returns the panel of all that was added; runs without an answer are not in it."""
+    def take_over(self, other: PanelBuilder) -> None:
+        """Takes in what another, of other languages and the same runs, has collected."""
+        self._answered |= other._answered
+        self._parts |= other._parts
+
+    def panel(self, mode: Mode) -> Panel:
+        """Returns the panel of all that was added; runs without an answer are not in it.
+
+        Args:
+            mode: what was asked.
+        """
         names = sorted(set().union(*(samples for _, samples in self._parts.values())))
         number = {name: i for i, name in enumerate(names)}
         kept = np.array([run in self._answered for run in self._row], bool)
         return Panel(
-            mode=self._mode,
+            mode=mode,
             run_ids=tuple(run for run in self._row if run in self._answered),
-            scores={language: self._parts[language][0][kept] for language in sorted(self._parts)},
+            scores={
+                language: self._parts[language][0] if kept.all() else self._parts[language][0][kept]
+                for language in sorted(self._parts)
+            },
             items=self._items(number),
         )
 
@@ -162,10 +172,10 @@ def load_panel(store: Store, mode: Mode, run_order: Sequence[str]) -> Panel:
     Raises:
         StoreError: a part cannot be read, or a score is outside 0..1.
     """
-    builder = PanelBuilder(mode, run_order)
+    builder = PanelBuilder(run_order)
     for answers in read_answers(store, mode):
         builder.add(answers)
-    return builder.panel()
+    return builder.panel(mode)
 
 
 def _renumber(codes: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -18,12 +18,13 @@ from maple.analysis.recommend_case import Case, finish, open_case
 from maple.analysis.recommend_evidence import Evidence, load_evidence
 from maple.analysis.recommend_gates import base_names, configured_means, gains_over_base
 from maple.analysis.recommend_joint import against_best, simultaneous
+from maple.analysis.recommend_languages import by_language, rests_on
 from maple.analysis.recommend_next import (
     WORTH,
     base_cell,
     deciding_cell,
     english_cell,
-    unfinished_cell,
+    unfinished_cells,
 )
 from maple.analysis.recommend_refusals import (
     at_chance,
@@ -95,12 +96,19 @@ def _choose(case: Case) -> Recommendation:
     case.verdicts |= {name: ("tied, larger", "") for name in above if name not in case.verdicts}
     case.verdicts[chosen] = ("recommended", "")
     steps, cells = _steps(case, chosen, eligible)
-    return finish(case, chosen, steps=steps, next_cells=(*_unknowns(case, chosen), *cells))
+    case.notes += rests_on(case, chosen)
+    return finish(
+        case,
+        chosen,
+        steps=steps,
+        next_cells=(*_unknowns(case, chosen), *cells),
+        by_language=by_language(case, chosen),
+    )
 
 
 def _unknowns(case: Case, chosen: str) -> list[NextCell]:
     """What is not known of others, of the gain over the base, and of English."""
-    cells = [unfinished_cell(case.found)] if case.found.partial else []
+    cells = unfinished_cells(case.found)
     if case.gains.is_above(chosen) is None:
         cells.append(base_cell(case.found))
     check, allowed = case.english_check, case.request.keep_english
@@ -139,7 +147,8 @@ def _against(case: Case, name: str) -> str | None:
         lead, covariance, df = means.contrast(means.difference(name, [best]))
         p = student_p(float(lead[0]), float(covariance[0, 0]), float(df[0]))
         if p < 1 - case.request.confidence:
-            return f"below the highest estimate in a comparison of the two alone (p = {p:.3f})"
+            told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+            return f"below the highest estimate in a comparison of the two alone ({told})"
     gain, most = case.gains.of(name), case.against[name].behind_at_most
     if gain is not None and most >= gain[0].value:
         gained, behind = 100 * gain[0].value, 100 * most
@@ -155,7 +164,8 @@ def _nothing_above(
     best = max(eligible, key=lambda n: values[n])
     highest = f"the highest estimate, {case.found.labels[best]}, is"
     if not tied:
-        reason = "an untouched base is told to be above every configuration that fits"
+        above = case.found.labels[max(case.against.keys() - {*eligible}, key=lambda n: values[n])]
+        reason = f"an untouched base is told to be above every configuration that fits ({above})"
         return [f"{reason}: {highest} {100 * case.against[best].behind:.1f} points behind"], []
     reasons = ["no configuration is told to be above its untouched base in these languages"]
     if gain := case.gains.of(best):

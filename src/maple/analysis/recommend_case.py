@@ -17,6 +17,7 @@ from maple.analysis.recommend_request import Request
 from maple.analysis.recommend_result import (
     Candidate,
     English,
+    InLanguage,
     NextCell,
     Recommendation,
     Step,
@@ -83,7 +84,7 @@ def open_case(evidence: Evidence, request: Request) -> Case:
     for name, reason in found.left_out.items():
         if name in order:
             case.verdicts[name] = ("not compared", reason)
-        else:
+        elif order:
             case.notes.append(f"{found.labels[name]} is not compared: {reason}")
     return case
 
@@ -95,6 +96,7 @@ def finish(
     reasons: tuple[str, ...] = (),
     steps: tuple[Step, ...] = (),
     next_cells: tuple[NextCell, ...] = (),
+    by_language: tuple[InLanguage, ...] = (),
 ) -> Recommendation:
     """Returns what is known of a case as a recommendation, or as a refusal with its reasons.
 
@@ -104,6 +106,7 @@ def finish(
         reasons: of a refusal.
         steps: the next sizes up.
         next_cells: what to measure next.
+        by_language: what is recommended, language by language.
     """
     candidates = {name: _candidate(case, name) for name in case.order}
     return Recommendation(
@@ -116,6 +119,7 @@ def finish(
         next_cells=next_cells,
         tasks=tuple(panel.mode.label for panel, _ in case.found.cells),
         notes=tuple(case.notes),
+        by_language=by_language,
     )
 
 

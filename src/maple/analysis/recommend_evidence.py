@@ -8,15 +8,21 @@ cells is no comparison.
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from maple.analysis.configurations import Configuration, find_configurations, run_labels
-from maple.analysis.modes import Mode, find_modes
+from maple.analysis.configurations import (
+    SEPARATOR,
+    Configuration,
+    configuration_label,
+    find_configurations,
+    run_labels,
+)
+from maple.analysis.modes import UNJUDGED, Mode, SetAside, find_modes
 from maple.analysis.panel import Panel, load_panel
 from maple.analysis.recommend_joint import shared_items
 from maple.store.read import Store, StoredRun
@@ -41,26 +47,31 @@ class Evidence:
     @cached_property
     def groups(self) -> dict[str, tuple[StoredRun, ...]]:
         """Untouched bases under their run id, configurations under a name; each with its runs."""
-        found = {run.run_id: (run,) for run in self.runs if run.cell.is_base}
+        bases = [run for run in self.runs if run.cell.is_base and not is_endpoint(run)]
+        found = {run.run_id: (run,) for run in bases}
         return found | {_name(c): c.runs for c in find_configurations(list(self.runs))}
 
     @cached_property
     def labels(self) -> dict[str, str]:
         """A short text for each of the groups."""
         by_run = run_labels(list(self.runs))
-        return {
-            name: by_run[runs[0].run_id].removesuffix(f" · seed {runs[0].cell.seed}")
-            for name, runs in self.groups.items()
-        }
+        return {name: configuration_label(runs[0], by_run) for name, runs in self.groups.items()}
 
 
-def load_evidence(store: Store, languages: Sequence[str], tasks: Sequence[str] = ()) -> Evidence:
+def load_evidence(
+    store: Store,
+    languages: Sequence[str],
+    tasks: Sequence[str] = (),
+    *,
+    read: Sequence[Panel] = (),
+) -> Evidence:
     """Reads the answers in some languages.
 
     Args:
         store: where they are.
         languages: canonical codes, English among them where it is to be judged.
         tasks: names of tasks; empty: all.
+        read: panels of the same runs; one that holds just the evaluations wanted is taken.
 
     Raises:
         StoreError: a file of the store cannot be read or is not as documented.
@@ -78,14 +89,38 @@ def load_evidence(store: Store, languages: Sequence[str], tasks: Sequence[str] =
         for e in every
         if e.language in languages and e.run_id in described and (not tasks or e.task in tasks)
     ]
-    modes, _ = find_modes(wanted, runs)
+    modes, aside = find_modes(wanted, runs)
     chosen, notes = _one_mode_per_task(modes)
     return Evidence(
         runs=tuple(runs),
-        panels=tuple(load_panel(store, mode, [r.run_id for r in runs]) for mode in chosen),
+        panels=tuple(
+            next((p for p in read if p.mode == mode), None)
+            or load_panel(store, mode, [r.run_id for r in runs])
+            for mode in chosen
+        ),
         evaluated={code: tuple(sorted(found)) for code, found in sorted(evaluated.items())},
-        notes=tuple(notes),
+        notes=(*notes, *_notes_on_aside(aside), *_notes_on_endpoints(runs)),
     )
+
+
+def is_endpoint(run: StoredRun) -> bool:
+    """Whether only an endpoint has the model: something to hold scores against, not to choose."""
+    return run.cell.quantization == "endpoint"
+
+
+def _notes_on_endpoints(runs: Sequence[StoredRun]) -> list[str]:
+    names = [run.cell.model for run in runs if is_endpoint(run)]
+    if not names:
+        return []
+    return [f"only an endpoint has {', '.join(names)}: no configuration, and no rival of one"]
+
+
+def _notes_on_aside(aside: Sequence[SetAside]) -> list[str]:
+    """Why answers that are stored are not used; a second evaluation of the same is no loss."""
+    reasons = Counter(a.reason for a in aside if not a.reason.endswith("is preferred"))
+    del reasons[UNJUDGED]
+    are = {n: "evaluation is" if n == 1 else "evaluations are" for n in reasons.values()}
+    return [f"{n} {are[n]} set aside: {reason}" for reason, n in reasons.items()]
 
 
 def _one_mode_per_task(modes: Sequence[Mode]) -> tuple[list[Mode], list[str]]:
@@ -117,6 +152,10 @@ class Field:
     """Name -> a short text."""
     partial: tuple[str, ...] = ()
     """Names of trained configurations that are left out and have some of the answers."""
+    unscored: tuple[str, ...] = ()
+    """Of those left out, the planned ones without any; who failed is not among them."""
+    other_seeds: Mapping[str, str] = field(default_factory=dict)
+    """Run id -> a short text, of the members' runs that are left out: they would be averaged in."""
 
     @property
     def run_ids(self) -> list[str]:
@@ -132,6 +171,16 @@ class Field:
     def candidates(self) -> list[str]:
         """Names of the trained configurations."""
         return [name for name, runs in self.members.items() if not runs[0].cell.is_base]
+
+    @property
+    def languages(self) -> list[str]:
+        """Those that any task has."""
+        return list(dict.fromkeys(code for _, codes in self.cells for code in codes))
+
+    def within(self, languages: Sequence[str]) -> Field:
+        """Returns the same members, judged in some of the languages."""
+        cells = [(p, tuple(c for c in codes if c in languages)) for p, codes in self.cells]
+        return dataclasses.replace(self, cells=tuple(cell for cell in cells if cell[1]))
 
     def samples(self) -> dict[str, int]:
         """Returns the shared samples of each language, summed over tasks."""
@@ -174,12 +223,25 @@ def find_field(evidence: Evidence, languages: Sequence[str]) -> Field:
         )
     )
     answered = {run for cell in cells for run, n in counts[cell].items() if n}
-    partial = tuple(
+    trained_out = [name for name in found.left_out if not groups[name][0].cell.is_base]
+    partial = [n for n in trained_out if any(r.run_id in answered for r in groups[n])]
+    unscored = [
         name
-        for name in found.left_out
-        if any(r.run_id in answered and not r.cell.is_base for r in groups[name])
+        for name in trained_out
+        if name not in partial and any(r.status != "failed" for r in groups[name])
+    ]
+    kept = set(found.run_ids)
+    return dataclasses.replace(
+        found,
+        partial=tuple(partial),
+        unscored=tuple(unscored),
+        other_seeds={
+            r.run_id: f"{found.labels[n]}{SEPARATOR}seed {r.cell.seed}"
+            for n in found.candidates
+            for r in groups[n]
+            if r.run_id not in kept
+        },
     )
-    return dataclasses.replace(found, partial=partial)
 
 
 def _name(configuration: Configuration) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,30 +81,25 @@ def informative_languages(field: Field, request: Request) -> tuple[list[str], li
     The tests of one language hold together over the runs; a task without a chance level counts as
     above it as soon as any answer scores.
     """
-    languages = list(dict.fromkeys(code for _, codes in field.cells for code in codes))
+    languages = field.languages
     above = [code for code in languages if _is_informative(field, request, [code])]
     return above, [code for code in languages if code not in above]
 
 
 def is_above_chance(field: Field, request: Request) -> bool:
     """Whether any configuration, or base, is told from guessing over all the languages."""
-    languages = list(dict.fromkeys(code for _, codes in field.cells for code in codes))
-    return _is_informative(field, request, languages)
+    return _is_informative(field, request, field.languages)
 
 
 def _is_informative(field: Field, request: Request, languages: Sequence[str]) -> bool:
-    cells = [
-        (panel, kept)
-        for panel, codes in field.cells
-        if (kept := tuple(code for code in codes if code in languages))
-    ]
+    cells = field.within(languages).cells
     with_chance = [cell for cell in cells if cell[0].mode.chance_level is not None]
     others = [cell for cell in cells if cell[0].mode.chance_level is None]
     if others and joint_means(others, field.run_ids).values.max() > 0:
         return True
     if not with_chance:
         return False
-    part = Field(cells=tuple(with_chance), members=field.members, left_out={}, labels=field.labels)
+    part = dataclasses.replace(field, cells=tuple(with_chance))
     chance = float(np.mean([panel.mode.chance_level for panel, _ in with_chance]))
     configured = configured_means(part, request)
     family = simultaneous(configured, np.eye(len(configured.names)), request.confidence)

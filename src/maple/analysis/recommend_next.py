@@ -7,6 +7,7 @@ divide; whichever must shrink is asked for.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -79,7 +80,7 @@ def deciding_cell(
         labels=tuple(field.labels[name] for name in names),
         run_ids=tuple(run.run_id for name in names for run in field.members[name]),
         tasks=tuple(panel.mode.label for panel, _ in field.cells),
-        languages=tuple(dict.fromkeys(code for _, codes in field.cells for code in codes)),
+        languages=tuple(field.languages),
         samples=samples if samples is None or samples > per_cell else None,
         available=available,
         seeds=seeds,
@@ -145,50 +146,57 @@ def english_cell(check: EnglishCheck, name: str, allowed: float) -> NextCell:
     )
 
 
-def unfinished_cell(field: Field) -> NextCell:
-    """Returns what configurations lack that have some of the answers and were left out."""
-    return NextCell(
-        labels=tuple(field.labels[name] for name in field.partial),
-        run_ids=tuple(name.removeprefix("configuration ") for name in field.partial),
-        tasks=tuple(panel.mode.label for panel, _ in field.cells),
-        languages=tuple(dict.fromkeys(code for _, codes in field.cells for code in codes)),
-        samples=None,
-        available=None,
-        seeds=None,
-        why="have some of these answers: what is missing would let them be compared",
-    )
+def unfinished_cells(field: Field) -> list[NextCell]:
+    """Returns what configurations and seeds that were left out lack."""
+    found = []
+    for names, why in (
+        (field.partial, "some of these answers are there: with the rest it could be compared"),
+        (field.unscored, "planned, without any of these answers: the best may be among these"),
+    ):
+        if names:
+            runs = [name.removeprefix("configuration ") for name in names]
+            found.append(_cell(field, [field.labels[name] for name in names], runs, why))
+    if field.other_seeds:
+        why = "further seeds of what was compared: they would be averaged in"
+        seeds = field.other_seeds
+        found.append(_cell(field, list(seeds.values()), list(seeds), why))
+    return found
 
 
 def scarce_cell(field: Field, languages: tuple[str, ...], samples: int) -> NextCell:
     """Returns what languages with too few shared samples lack."""
-    return NextCell(
-        labels=tuple(field.labels[name] for name in field.members),
-        run_ids=tuple(field.run_ids),
-        tasks=tuple(panel.mode.label for panel, _ in field.cells),
-        languages=languages,
-        samples=samples,
-        available=None,
-        seeds=None,
-        why="too few samples to estimate how far scores vary",
-    )
+    labels = [field.labels[name] for name in field.members]
+    why = "too few samples to estimate how far scores vary"
+    cell = _cell(field, labels, field.run_ids, why)
+    return dataclasses.replace(cell, languages=languages, samples=samples)
 
 
 def base_cell(field: Field) -> NextCell:
     """Returns the measurement that a study without an untouched base lacks."""
+    label = "the untouched base (method none)"
+    return _cell(field, [label], [], "would tell whether tuning helps at all")
+
+
+def _cell(field: Field, labels: Sequence[str], run_ids: Sequence[str], why: str) -> NextCell:
+    """All that a field is judged by, of some runs."""
     return NextCell(
-        labels=("the untouched base (method none)",),
-        run_ids=(),
+        labels=tuple(labels),
+        run_ids=tuple(run_ids),
         tasks=tuple(panel.mode.label for panel, _ in field.cells),
-        languages=tuple(dict.fromkeys(code for _, codes in field.cells for code in codes)),
+        languages=tuple(field.languages),
         samples=None,
         available=None,
         seeds=None,
-        why="would tell whether tuning helps at all",
+        why=why,
     )
 
 
 def missing_cell(
-    evidence: Evidence, languages: Sequence[str], labels: Mapping[str, Sequence[str]]
+    evidence: Evidence,
+    languages: Sequence[str],
+    labels: Mapping[str, Sequence[str]],
+    *,
+    tasks: Sequence[str] = (),
 ) -> NextCell:
     """Returns the measurement that languages without answers lack.
 
@@ -196,13 +204,14 @@ def missing_cell(
         evidence: what is there.
         languages: the codes that nobody answered.
         labels: label -> run ids of every trained configuration.
+        tasks: those asked for; empty: all.
     """
-    tasks = dict.fromkeys(panel.mode.task for panel in evidence.panels)
-    tasks = tasks or dict.fromkeys(t for found in evidence.evaluated.values() for t in found)
+    chosen = dict.fromkeys(tasks or [panel.mode.task for panel in evidence.panels])
+    chosen = chosen or dict.fromkeys(t for found in evidence.evaluated.values() for t in found)
     return NextCell(
         labels=tuple(labels),
         run_ids=tuple(run for runs in labels.values() for run in runs),
-        tasks=tuple(tasks),
+        tasks=tuple(chosen),
         languages=tuple(languages),
         samples=None,
         available=None,

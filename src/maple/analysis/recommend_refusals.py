@@ -17,7 +17,7 @@ from maple.analysis.recommend_next import (
     missing_cell,
     near_languages,
     scarce_cell,
-    unfinished_cell,
+    unfinished_cells,
 )
 from maple.analysis.recommend_result import NextCell, Recommendation
 
@@ -43,14 +43,15 @@ def without_answers(case: Case) -> Recommendation | None:
         reasons = [_unevaluated(case, code) for code in missing]
         if have:
             reasons.append(f"for {named(sorted(have))} there are data: ask for these alone")
-        return refuse(case, reasons, [missing_cell(case.evidence, missing, _trained(case))])
-    n, n_partial = len(found.candidates), len(found.partial)
-    if n < n_partial:
+        cell = missing_cell(case.evidence, missing, _trained(case), tasks=request.tasks)
+        return refuse(case, reasons, [cell])
+    n, n_open = len(found.candidates), len(found.partial) + len(found.unscored)
+    if n < n_open:
         reason = (
-            f"only {n} of {n + n_partial} scored configurations have answers in all of these "
-            "tasks and languages: the best may be one of the others. Finish them (maple run)"
+            f"only {n} of {n + n_open} configurations have answers in all of these tasks and "
+            "languages: the best may be one of the others. Finish them (maple run)"
         )
-        return refuse(case, [reason], [unfinished_cell(found)])
+        return refuse(case, [reason], unfinished_cells(found))
     few = {code: n for code, n in found.samples().items() if n < request.min_samples}
     if few:
         worded = ", ".join(f"{n} in {named([code])}" for code, n in few.items())
@@ -68,10 +69,13 @@ def _trained(case: Case) -> dict[str, list[str]]:
 
 
 def _unevaluated(case: Case, code: str) -> str:
-    evaluated = case.evidence.evaluated
-    tasks = evaluated.get(code, ())
+    evaluated, asked = case.evidence.evaluated, case.request.tasks
+    tasks = [task for task in evaluated.get(code, ()) if not asked or task in asked]
+    if asked and not tasks:
+        others = ", ".join(evaluated.get(code, ())) or "nothing"
+        return f"{named([code])} is not evaluated by {', '.join(asked)}; by others: {others}"
     if tasks:
-        return f"{named([code])} has answers of too few configurations ({', '.join(tasks)})"
+        return f"{named([code])} has scores of too few configurations ({', '.join(tasks)})"
     near = near_languages(code, sorted(evaluated))
     hint = f"the nearest with data: {named(near)}" if near else "no near language has data"
     return f"{named([code])} is not evaluated; {hint}; the study has {named(sorted(evaluated))}"

@@ -97,6 +97,11 @@ def parse_languages(text: str, evaluated: Sequence[str]) -> tuple[str, ...]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if [name.lower() for name in names] == ["all"]:
+        if not evaluated:
+            raise UsageError(
+                "--languages all: the store has no evaluation, finished or planned. Score its runs "
+                "(maple run), or name languages."
+            )
         names = [code for code in evaluated if code != ENGLISH] or list(evaluated)
     codes = [name if name in evaluated else _code(name, evaluated) for name in names]
     if not codes:

@@ -60,6 +60,17 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InLanguage:
+    """The recommended configuration in one of the languages."""
+
+    language: str
+    score: float
+    """Mean over tasks, 0..1."""
+    gain: Interval | None
+    """Over its untouched base, limits of all languages at once; None: it has no base here."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """A larger configuration against the recommended one."""
 
@@ -134,6 +145,7 @@ class Recommendation:
     next_cells: tuple[NextCell, ...] = ()
     tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    by_language: tuple[InLanguage, ...] = ()
 
     @property
     def is_refused(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from maple.analysis.costs import run_costs
 from maple.analysis.recommend_request import MemoryAt
 from maple.errors import MapleError
 from maple.store.read import StoredRun
@@ -49,19 +50,22 @@ def find_size(runs: Sequence[StoredRun], at: MemoryAt) -> Size:
         runs: its runs, one per seed.
         at: what the memory is for.
     """
-    records = [run.train for run in runs if run.train is not None]
+    seconds = _known(runs, "train_seconds")
     memory, source = _memory(runs, at)
     return Size(
         memory_bytes=memory,
         memory_source=source,
-        trainable_parameters=max((r.trainable_parameters for r in records), default=None),
-        adapter_bytes=max((r.adapter_bytes for r in records), default=None),
-        train_seconds=(
-            math.fsum(r.train_seconds for r in records) / len(records) if records else None
-        ),
+        trainable_parameters=max(_known(runs, "trainable_parameters"), default=None),
+        adapter_bytes=max(_known(runs, "adapter_bytes"), default=None),
+        train_seconds=math.fsum(seconds) / len(seconds) if seconds else None,
         bits=_bits(runs[0]),
         rank=runs[0].cell.rank,
     )
+
+
+def _known(runs: Sequence[StoredRun], cost: str) -> list[Any]:
+    """A cost of the runs that have it."""
+    return [value for c in run_costs(runs, ()) if (value := getattr(c, cost)) is not None]
 
 
 def order_by_size(sizes: Sequence[Size]) -> list[int]:
@@ -93,9 +97,8 @@ def _memory(runs: Sequence[StoredRun], at: MemoryAt) -> tuple[int | None, Memory
     if runs[0].cell.is_base or at == "use":
         planned = _use_bytes(runs)
         return planned, "planned" if planned else "unknown"
-    measured = max((r.train.peak_memory_bytes for r in runs if r.train), default=0)
-    if measured > 0:
-        return measured, "measured"
+    if measured := _known(runs, "peak_memory_bytes"):
+        return max(measured), "measured"
     planned = _training_bytes(runs[0])
     return planned, "planned" if planned else "unknown"
 
@@ -103,12 +106,12 @@ def _memory(runs: Sequence[StoredRun], at: MemoryAt) -> tuple[int | None, Memory
 def _use_bytes(runs: Sequence[StoredRun]) -> int | None:
     """The base at its bits, and the adapter: no activations, no cache of keys and values."""
     estimate = _planned(runs[0])
-    total = next((r.train.total_parameters for r in runs if r.train), None)
+    total = next(iter(_known(runs, "total_parameters")), None)
     total = total or (estimate.total_parameters if estimate else None)
     bits = _bits(runs[0])
     if not total or bits is None:
         return None
-    return int(total * bits / 8) + max((r.train.adapter_bytes for r in runs if r.train), default=0)
+    return int(total * bits / 8) + max(_known(runs, "adapter_bytes"), default=0)
 
 
 def _bits(run: StoredRun) -> float | None:

@@ -81,12 +81,14 @@ class RunMeans:
         w = self._vector(weights)
         # A slope weighs each run by little, and so it does their flips.
         flip = self.flip * min(1.0, float(w @ w))
+        every = np.outer(w, self.weights)
         return Mean(
             value=float(w @ self.values),
             variance=max(0.0, float(w @ self.covariance @ w)) + flip,
             df=self.df,
             n_samples=self.n_samples,
             n_languages=len(self.languages),
+            reach=float(max(every[every > 0].sum(), -every[every < 0].sum())),
         )
 
     def contrast_by_language(self, weights: Mapping[str, float]) -> Values:

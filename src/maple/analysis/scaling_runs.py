@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,13 +68,15 @@ def _size(run: StoredRun, against: Against) -> float | None:
     if run.train is None:
         return None
     is_parameters = against == "trainable parameters"
-    return float(run.train.trainable_parameters if is_parameters else run.train.tokens)
+    # 0 where a store of another program did not take it down.
+    return float(run.train.trainable_parameters if is_parameters else run.train.tokens) or None
 
 
 def _value(run: StoredRun, quantity: Quantity, scores: Mapping[str, float]) -> float | None:
     if quantity == "score":
         return scores.get(run.run_id)
-    return run.train.final_loss if run.train else None
+    loss = run.train.final_loss if run.train else math.nan
+    return loss if math.isfinite(loss) else None
 
 
 def _scores(

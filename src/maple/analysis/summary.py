@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from maple.analysis.answers import read_answers
-from maple.analysis.checks import CheckRate, check_rates
-from maple.analysis.configurations import Configuration, find_configurations, run_labels
+from maple.analysis.checks import CheckRate
+from maple.analysis.configurations import run_labels
 from maple.analysis.costs import Cost, run_costs
-from maple.analysis.curves import CurvePoint, curve_points
-from maple.analysis.deltas import Base, Delta, adjust, find_bases, group_deltas, language_deltas
+from maple.analysis.deltas import Base, find_bases
 from maple.analysis.early_looks import LookedAt, explain_gaps, looked_at
-from maple.analysis.effects import ALL_TASKS, GROUPS, Effect, find_effects, run_effects
-from maple.analysis.factors import Factors, find_factors
-from maple.analysis.groups import language_groups
-from maple.analysis.metrics import MetricMean, metric_means
+from maple.analysis.estimates import Estimates, Study, estimate
+from maple.analysis.factors import Factors
+from maple.analysis.metrics import MetricMean
 from maple.analysis.modes import UNJUDGED, Mode, SetAside, find_modes
-from maple.analysis.panel import Panel, PanelBuilder
-from maple.analysis.reference_gaps import ReferenceGap, reference_gaps
-from maple.analysis.references import published
-from maple.analysis.scores import Gap, MeanScore, Score, find_gaps, mean_scores, score_cells
-from maple.analysis.ties import Asked, Tie, contenders, tied_runs
+from maple.analysis.panel import Panel
+from maple.analysis.processes import Processes, cores
+from maple.analysis.reading import read_modes
+from maple.analysis.reference_gaps import ReferenceGap
+from maple.analysis.scores import Gap, Score, find_gaps
 from maple.store.read import Store, StoredEvaluation, StoredRun, undescribed_run
 
-
-@dataclass(frozen=True, kw_only=True)
-class Estimates:
-    """Every number with an interval; scores and deltas in 0..1 and -1..1."""
-
-    scores: tuple[Score, ...]
-    means: tuple[MeanScore, ...]
-    deltas: tuple[Delta, ...]
-    """Per language."""
-    mean_deltas: tuple[Delta, ...]
-    """Per group of languages; ``p_holm`` over runs and tasks of the group."""
-    run_effects: tuple[Delta, ...]
-    """Per run, as a mean over tasks."""
-    effects: tuple[Effect, ...]
-    curves: tuple[CurvePoint, ...]
-    tied_groups: tuple[Tie, ...] = ()
-    """Per task and group of languages, and for means over tasks: who cannot be told from whom."""
+SECONDS_PER_EVALUATION, SECONDS_PER_ROW = 1.2e-3, 5e-7
+"""What a large store took on one core, read and estimated; rough."""
+SECONDS_WORTH_IT = 4.0
+"""Work of so long is shared: to start processes takes each of them a second of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +58,8 @@ class Summary:
     """Comparisons that were looked at while they were scored; parts are in no other estimate."""
     factors: Factors = field(default_factory=Factors)
     """Slopes, models and scaling: what rank, bits, size and language change."""
+    panels: tuple[Panel, ...] = field(default=(), repr=False, compare=False)
+    """The scores that all this was made from, a mode each, for whoever needs more of them."""
 
     def count_runs(self) -> dict[str, int]:
         """Returns runs by status: done, failed, unfinished, missing."""
@@ -79,70 +67,74 @@ class Summary:
         return {status: counts[status] for status in ("done", "failed", "unfinished", "missing")}
 
 
-def summarise(store: Store) -> Summary:
+def summarise(store: Store, *, processes: int | None = None) -> Summary:
     """Computes every estimate from the sample rows; nothing is cached or written.
+
+    Args:
+        store: the results, finished or not.
+        processes: how many share the work; None: one on each core where there is enough of it.
+            They change nothing that is computed.
 
     Raises:
         StoreError: a file of the store cannot be read or is not as documented.
     """
-    evaluations = store.evaluations()
+    # Many evaluations are read while the processes begin; few have to say first how large they are.
+    count = _choose(store.count_evaluations()) if processes is None else processes
+    known = store.evaluations() if count == 1 else None
+    if known is not None and processes is None:
+        count = _choose(len(known), sum(e.n_samples for e in known))
+    with Processes(count) as hands, _uncollected():
+        return _summarise(store, store.evaluations() if known is None else known, hands)
+
+
+def _choose(evaluations: int, rows: int = 0) -> int:
+    work = SECONDS_PER_EVALUATION * evaluations + SECONDS_PER_ROW * rows
+    return cores() if work > SECONDS_WORTH_IT else 1
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keeps Python from looking for garbage in circles, of which we make none.
+
+    It would look through all that was made, hundreds of thousands of estimates, again and again.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _summarise(store: Store, evaluations: Sequence[StoredEvaluation], hands: Processes) -> Summary:
     runs = _all_runs(store, evaluations)
     modes, aside = find_modes(evaluations, runs)
     modes = _with_unscored(modes, store.study, {a.task for a in aside if a.reason == UNJUDGED})
     languages = {mode.label: _languages(mode, modes, store.study) for mode in modes}
-    read = [_read(store, mode, [run.run_id for run in runs]) for mode in modes]
-    estimates = _estimate([r.panel for r in read], runs, languages)
-    gaps = _gaps(modes, languages, runs, estimates.scores, store.study)
+    read = list(read_modes(store, modes, [run.run_id for run in runs], hands))
+    panels = tuple(r.panel for r in read)
+    study = Study(runs=tuple(runs), bases=find_bases(runs), languages=languages)
+    found = estimate(store, modes, panels, study, hands)
+    gaps = _gaps(modes, languages, runs, found.estimates.scores, store.study)
     return Summary(
         study=store.study,
-        runs=tuple(runs),
+        runs=study.runs,
         labels=run_labels(runs),
-        bases=find_bases(runs),
+        bases=study.bases,
         modes=tuple(modes),
         languages=languages,
-        estimates=estimates,
+        estimates=found.estimates,
         metrics=tuple(m for r in read for m in r.metrics),
         checks=tuple(c for r in read for c in r.checks),
         costs=tuple(run_costs(runs, evaluations)),
         gaps=tuple(explain_gaps(gaps, evaluations, modes, aside)),
         set_aside=tuple(_with_verdicts(store, entry) for entry in aside),
-        reference_gaps=tuple(_reference_gaps([r.panel for r in read], languages, runs)),
+        reference_gaps=found.reference_gaps,
         early_looks=tuple(looked_at(evaluations, modes, aside)),
-        factors=find_factors(store, modes, [r.panel for r in read], languages, runs),
+        factors=found.factors,
+        panels=panels,
     )
-
-
-def _reference_gaps(
-    panels: Sequence[Panel], languages: Mapping[str, tuple[str, ...]], runs: Sequence[StoredRun]
-) -> list[ReferenceGap]:
-    bases, references = find_bases(runs), published()
-    return [
-        gap
-        for panel in panels
-        for gap in reference_gaps(
-            panel, languages[panel.mode.label], runs, bases, references, others=panels
-        )
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Read:
-    """What one scan over the rows of a mode gives."""
-
-    panel: Panel
-    metrics: list[MetricMean]
-    checks: list[CheckRate]
-
-
-def _read(store: Store, mode: Mode, run_order: Sequence[str]) -> _Read:
-    builder = PanelBuilder(mode, run_order)
-    metrics: list[MetricMean] = []
-    checks: list[CheckRate] = []
-    for answers in read_answers(store, mode):
-        builder.add(answers)
-        metrics += metric_means(answers)
-        checks += check_rates(answers)
-    return _Read(panel=builder.panel(), metrics=metrics, checks=checks)
 
 
 def _with_verdicts(store: Store, aside: SetAside) -> SetAside:
@@ -189,76 +181,6 @@ def _languages(mode: Mode, modes: Sequence[Mode], study: Mapping[str, Any]) -> t
         planned = [e for e in study.get("evaluations", ()) if e["task"] == mode.task]
         scored |= {str(e["language"]) for e in planned}
     return tuple(sorted(scored))
-
-
-def _estimate(
-    panels: Sequence[Panel],
-    runs: Sequence[StoredRun],
-    languages: Mapping[str, tuple[str, ...]],
-) -> Estimates:
-    answered = {run_id for panel in panels for run_id in panel.run_ids}
-    bases = find_bases(runs)
-    configurations = find_configurations([run for run in runs if run.run_id in answered])
-    by_task = [_estimate_task(p, bases, configurations, languages[p.mode.label]) for p in panels]
-    mean_deltas = [d for e in by_task for d in e.mean_deltas]
-    groups = dict.fromkeys(d.group for d in mean_deltas)
-    return Estimates(
-        scores=tuple(s for e in by_task for s in e.scores),
-        means=tuple(m for e in by_task for m in e.means),
-        deltas=tuple(d for e in by_task for d in e.deltas),
-        mean_deltas=tuple(
-            d for group in groups for d in adjust([d for d in mean_deltas if d.group == group])
-        ),
-        run_effects=tuple(run_effects(panels, languages, bases)),
-        effects=tuple(find_effects(panels, languages, configurations, bases)),
-        curves=tuple(c for e in by_task for c in e.curves),
-        tied_groups=tuple(_ties(panels, runs, configurations, languages)),
-    )
-
-
-_COMPARED = ("all", "non-english", "english", "resource-class", "low-resource", "high-resource")
-"""Kinds of groups in which every pair of runs is compared."""
-
-
-def _ties(
-    panels: Sequence[Panel],
-    runs: Sequence[StoredRun],
-    configurations: Sequence[Configuration],
-    languages: Mapping[str, tuple[str, ...]],
-) -> list[Tie]:
-    """Ties in each task, then of the means over the tasks that have the group."""
-    field = contenders(runs, configurations)
-    untouched = {run.run_id for run in runs if run.cell.is_base}
-    asked: dict[str, list[Asked]] = {}
-    ties = []
-    for panel in panels:
-        for group in language_groups(languages[panel.mode.label]):
-            if group.kind in _COMPARED:
-                asked.setdefault(group.name, []).append((panel, group))
-                ties += tied_runs(panel.mode.label, [(panel, group)], field, untouched)
-    for name in GROUPS:
-        if len(asked.get(name, ())) > 1:
-            ties += tied_runs(ALL_TASKS, asked[name], field, untouched)
-    return ties
-
-
-def _estimate_task(
-    panel: Panel,
-    bases: Mapping[str, Base],
-    configurations: Sequence[Configuration],
-    languages: Sequence[str],
-) -> Estimates:
-    groups = language_groups(languages)
-    shown = [g for g in groups if g.kind in ("all", "non-english", "resource-class")]
-    return Estimates(
-        scores=tuple(score_cells(panel)),
-        means=tuple(mean_scores(panel, groups)),
-        deltas=tuple(language_deltas(panel, bases)),
-        mean_deltas=tuple(group_deltas(panel, bases, groups)),
-        run_effects=(),
-        effects=(),
-        curves=tuple(curve_points(panel, configurations, bases, shown)),
-    )
 
 
 def _gaps(

@@ -25,7 +25,7 @@ from maple.analysis.contrasts import (
     summed,
 )
 from maple.analysis.groups import LanguageGroup
-from maple.analysis.intervals import benjamini_hochberg, holm, student_quantile
+from maple.analysis.intervals import benjamini_hochberg, holm, student_interval
 from maple.analysis.letters import letters
 from maple.analysis.means import Mean, SeedSpread, add_seed_variance, mean_over_tasks, seed_spread
 from maple.analysis.panel import Panel
@@ -148,10 +148,10 @@ def _from_best(pairs: _Pairs, place: int) -> tuple[float, float, float | None]:
     """Limits of the difference from the best, and what would have been found."""
     if place == 0:
         return 0.0, 0.0, None
-    value, df = float(pairs.value[place, 0]), float(pairs.df[place, 0])
-    error = float(pairs.variance[place, 0]) ** 0.5
-    half = student_quantile(df) * error
-    return value - half, value + half, minimum_detectable(error, df)
+    value, variance = float(pairs.value[place, 0]), float(pairs.variance[place, 0])
+    df = float(pairs.df[place, 0])
+    limits = student_interval(value, variance, df, reach=1.0)
+    return limits.low, limits.high, minimum_detectable(variance**0.5, df)
 
 
 def _n_scored(panel: Panel, group: LanguageGroup) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from maple.base.machine import keep_freed_memory
 from maple.catalog import family_for, load_family, load_quantizer, missing_library
 from maple.catalog.contracts import ModelFamily, Quantizer
-from maple.catalog.stored import other_bits, stored_quantization
+from maple.catalog.stored import as_read_here, other_bits, stored_quantization
 from maple.errors import MapleError, SourceError, TrainingError
 from maple.startup import import_model_libraries
 
@@ -101,7 +101,8 @@ def _read(
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    config = AutoConfig.from_pretrained(source).to_dict()
+    own = AutoConfig.from_pretrained(source)
+    config = own.to_dict()
     if unfit := other_bits(config, quantization):
         raise SourceError(f"the base model {source!r} cannot be loaded: {unfit}.")
     if absent := missing_library(quantizer):
@@ -109,6 +110,7 @@ def _read(
     arguments = quantizer.load_kwargs(dtype)
     if stored_quantization(config):
         arguments.pop("quantization_config", None)  # the checkpoint's own holds
+        arguments["config"] = as_read_here(own)
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(
         source, device_map={"": str(device)}, use_safetensors=True, **arguments

@@ -32,7 +32,7 @@ KINDS: Mapping[str, type] = {
 """Folder of the catalog -> the contract its entries fulfil."""
 
 
-_PACKAGES = {"torchao": "'maple-peft[quantization]'", "gptqmodel": "gptqmodel optimum"}
+_PACKAGES = {"torchao": "'maple-peft[quantization]'"}
 """What to install for a library that is no dependency, where that is not its own name."""
 
 
@@ -124,7 +124,10 @@ def _explain(entry: type[BaseModel], name: str, error: ValidationError) -> str:
         return f"{name}: " + unknown_name("parameter", key, entry.model_fields)
     if first["type"] == "missing":
         return f"{name}: parameter {key!r} is required."
-    return f"{name}: {key} = {first.get('input')!r}: {first['msg']}."
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:  # of several fields together
+        return f"{name}: {message}."
+    return f"{name}: {key} = {first.get('input')!r}: {message}."
 
 
 @functools.cache

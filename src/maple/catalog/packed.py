@@ -89,21 +89,37 @@ class GroupInt4(PackedLinear):
 
     scale: torch.Tensor
     zero: torch.Tensor
+    order: torch.Tensor | None
 
     def __init__(
-        self, linear: nn.Linear, codes: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor
+        self,
+        linear: nn.Linear,
+        codes: torch.Tensor,
+        scale: torch.Tensor,
+        zero: torch.Tensor,
+        *,
+        order: torch.Tensor | None = None,
     ) -> None:
-        """Packs codes (groups, size); steps need bfloat16's range, zero points float16's digits."""
+        """Packs codes.
+
+        Args:
+            linear: its sizes and bias are taken over.
+            codes: (groups, size), the groups of a row one after another.
+            scale: (groups, 1), kept in its own type.
+            zero: (groups, 1), likewise.
+            order: (in,) where in its row each input's weight stands; None: in its own place.
+        """
         half = codes.shape[1] // 2
         packed = codes[:, :half] | codes[:, half:] << 4
-        constants = {"scale": scale.to(torch.bfloat16), "zero": zero.to(torch.float16)}
-        super().__init__(linear, packed, **constants)
+        super().__init__(linear, packed, scale=scale, zero=zero)
+        self.register_buffer("order", order)
 
     def dequantize(self) -> torch.Tensor:
         """(code - zero point) times step."""
         codes = torch.cat([self.weight & 15, self.weight >> 4], dim=1)
         groups = (codes.float() - self.zero.float()) * self.scale.float()
-        return groups.reshape(self.out_features, self.in_features)
+        rows = groups.reshape(self.out_features, self.in_features)
+        return rows if self.order is None else rows[:, self.order]
 
 
 def replace_linears(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -57,16 +57,32 @@ def wrap(model: nn.Module, config: Any, name: str) -> nn.Module:
     except ValueError as error:
         if "not found" not in str(error):
             raise TrainingError(
-                f"{name} does not fit the base's layers: {error} Set it to divide their widths."
+                f"{name} does not fit the base's layers: {str(error).rstrip('.')}. Set it to suit "
+                "their widths, or name other targets."
             ) from error
-        known = sorted(
-            {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if not list(m.children())}
-        )
-        raise TrainingError(
-            f"{name} found no module named {config.target_modules} in the base. "
-            f"Its modules: {known}. Set targets to a list of names."
-        ) from error
+        raise TrainingError(_no_module(model, config.target_modules, name)) from error
     return wrapped
+
+
+def check_names(model: nn.Module, targets: Iterable[str], name: str) -> None:
+    """Every module that a user names is there: ``peft`` passes over those that are not.
+
+    Raises:
+        TrainingError: one is not.
+    """
+    modules = [module for module, _ in model.named_modules()]
+    absent = [t for t in targets if not any(m == t or m.endswith(f".{t}") for m in modules)]
+    if absent:
+        raise TrainingError(_no_module(model, absent, name))
+
+
+def _no_module(model: nn.Module, targets: Iterable[str], name: str) -> str:
+    leaves = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if not list(m.children())}
+    named = targets if isinstance(targets, str) else ", ".join(sorted(map(repr, targets)))
+    return (
+        f"{name} found no module named {named} in the base. Its modules: {sorted(leaves)}. "
+        "Set targets to a list of names."
+    )
 
 
 def needs_float_weights(quantizer: Quantizer, why: str) -> str | None:
@@ -125,6 +141,8 @@ class PeftMethod(Method):
             TrainingError: no module of the base has one of the target names.
         """
         targets = list(self.target_modules(context.family))
+        if isinstance(self.targets, tuple):
+            check_names(model, targets, self.entry_name())
         return wrap(model, self.config(targets, context), self.entry_name())
 
     def load(self, model: nn.Module, directory: Path) -> nn.Module:
@@ -182,6 +200,7 @@ def train_copies(model: nn.Module, targets: list[str], name: str) -> nn.Module:
     """
     from peft import LNTuningConfig
 
+    check_names(model, targets, name)
     wrapped = wrap(model, LNTuningConfig(target_modules=targets, task_type="CAUSAL_LM"), name)
     return _in_float32(wrapped)
 

@@ -35,6 +35,8 @@ class RankingRequest:
     continuations: tuple[str, ...]
     delimiter: str = " "
     """Between context and continuation when the prompt is not wrapped in a template."""
+    unconditional: bool = True
+    """Whether the continuations are also scored with nothing before them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """SQuAD's file layout and scores, for the tasks whose answers are spans of a paragraph.
 
     file --read_questions()--> samples          answer --span_score()--> f1, exact_match
+                               samples --lm_eval_request()--> the harness's prompt
 
 Rajpurkar et al. 2016 (arXiv 1606.05250). F1 is the harmonic mean of precision and recall over bags
 of tokens, exact match is equality, each after normalising both sides and each the best over the
@@ -18,9 +19,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from maple.catalog.contracts import GenerationResponse, Response, Sample, Score
+from maple.catalog.contracts import (
+    GenerationRequest,
+    GenerationResponse,
+    Response,
+    Sample,
+    Score,
+)
 from maple.catalog.segment import segment
 from maple.errors import DataError
 from maple.files.fields import place
@@ -28,20 +35,32 @@ from maple.files.read import read_parquet
 
 Kind = TypeVar("Kind")
 Normaliser = Callable[[str], str]
+Tokens = Callable[[str], list[str]]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_LM_EVAL_MAX_NEW_TOKENS = 256
+
+
+class SpanWords(NamedTuple):
+    """The lm-eval form's names of the three parts of a prompt."""
+
+    context: str
+    question: str
+    answer: str
 
 
 def read_questions(
-    paths: Iterable[Path], *, prefix: str = "", are_named: bool = True
+    paths: Iterable[Path], *, language: str, prefix: str = "", are_named: bool = True
 ) -> Iterator[Sample]:
     """Yields the questions of SQuAD JSON or Parquet files in upstream order, by upstream's ids.
 
-    Fields are ``context`` and ``question`` as they stand; the gold is every reference.
+    Fields are ``context`` and ``question`` as they stand, and ``language``; the gold is every
+    reference.
 
     Args:
         paths: the files.
+        language: canonical code of the language that answers are in.
         prefix: how the ids begin that are wanted, in files that hold several languages.
         are_named: False where a file's ids tell nothing: a question is its number, from 0.
 
@@ -57,16 +76,22 @@ def read_questions(
                 raise DataError(f"{where}: the id {sample.id!r} is used twice.")
             seen.add(sample.id)
             if sample.id.startswith(prefix):
-                yield sample if are_named else replace(sample, id=str(n_found))
+                name = sample.id if are_named else str(n_found)
+                yield replace(sample, id=name, fields={**sample.fields, "language": language})
                 n_found += 1
     if not n_found:
         which = f" whose id begins with {prefix!r}" if prefix else ""
         raise DataError(f"{path}: holds no questions{which}. Fetch it again.")
 
 
-def mega_context(template: str, fields: Mapping[str, str]) -> str:
-    """Fills a prompt's {context} and {question}, cleaned of stray marks and outer white space."""
-    return template.format(**cleaned(fields))
+def lm_eval_request(words: SpanWords, fields: Mapping[str, str]) -> GenerationRequest:
+    """Words a question as lm-evaluation-harness 0.4.13 does, the passage as it stands."""
+    parts = (
+        f"{words.context}: {fields['context']}",
+        f"{words.question}: {fields['question']}",
+        f"{words.answer}:",
+    )
+    return GenerationRequest(context="\n\n".join(parts), max_new_tokens=_LM_EVAL_MAX_NEW_TOKENS)
 
 
 def cleaned(fields: Mapping[str, str]) -> dict[str, str]:
@@ -94,7 +119,6 @@ def span_score(
     """
     if not isinstance(response, GenerationResponse):
         raise TypeError("a generation task needs a GenerationResponse")
-    answer = response.text
 
     def own(text: str) -> list[str]:
         return segment(text, language)
@@ -102,32 +126,27 @@ def span_score(
     def official(text: str) -> list[str]:
         return normaliser(text).split()
 
-    metrics = {}
+    metrics: dict[str, float] = {}
     for suffix, tokens in (("", official), ("_segmented", own)):
-        given = tokens(answer)
-        expected = [tokens(gold) for gold in sample.gold]
-        metrics[f"f1{suffix}"] = max(_overlap(gold, given) for gold in expected)
-        metrics[f"exact_match{suffix}"] = float(given in expected)
-    return Score(value=metrics["f1"], prediction=answer.strip(), metrics=metrics)
+        f1, is_exact = token_scores(sample.gold, response.text, tokens)
+        metrics |= {f"f1{suffix}": f1, f"exact_match{suffix}": float(is_exact)}
+    return Score(value=metrics["f1"], prediction=response.text.strip(), metrics=metrics)
+
+
+def token_scores(golds: Sequence[str], answer: str, tokens: Tokens) -> tuple[float, bool]:
+    """F1 over bags of tokens, in 0..1, and whether the tokens are equal: the best reference's.
+
+    Two sides without any token are equal and their F1 is 1, as in lm-eval's xquad; the scripts of
+    SQuAD v1.1 and MLQA give them an F1 of 0.
+    """
+    given = tokens(answer)
+    expected = [tokens(gold) for gold in golds]
+    return max(_overlap(gold, given) for gold in expected), given in expected
 
 
 def normalise(text: str) -> str:
     """SQuAD v1.1's normaliser: lower case; no ASCII punctuation, no a, an, the; single spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
-
-
-def exact_match(gold: str, answer: str, normaliser: Normaliser = normalise) -> float:
-    """1 when both are equal once normalised, else 0."""
-    return float(normaliser(gold) == normaliser(answer))
-
-
-def token_f1(gold: str, answer: str, normaliser: Normaliser = normalise) -> float:
-    """Harmonic mean of precision and recall over bags of normalised tokens, in 0..1.
-
-    Where either side normalises to nothing it is the exact match, as in lm-eval's xquad; the
-    scripts of SQuAD v1.1 and MLQA give 0 to two empty sides.
-    """
-    return _overlap(normaliser(gold).split(), normaliser(answer).split())
 
 
 def _overlap(expected: Sequence[str], given: Sequence[str]) -> float:

@@ -26,6 +26,7 @@ from maple.cli import (
     watch,
 )
 from maple.cli.app import app
+from maple.cli.waiting import choose_waiting
 from maple.errors import MapleError
 from maple.startup import lean_process
 
@@ -33,18 +34,19 @@ __all__ = ["app", "main"]
 
 app.add_typer(atlas.app, name="atlas", no_args_is_help=True)
 app.add_typer(show.app, name="show", no_args_is_help=True)
+# In the order of a user's way: a study, its results, one run alone, then what checks and judges.
 for _part in (
-    certify,
-    judge,
     studies,
-    train,
-    scores,
     stores,
-    export,
-    compare,
     recommend,
+    compare,
     watch,
     track,
+    train,
+    scores,
+    export,
+    certify,
+    judge,
 ):
     app.registered_commands += _part.app.registered_commands
 
@@ -66,8 +68,7 @@ _WHOLE = "What is stored is whole; run the same command again to go on."
 
 def main() -> NoReturn:
     """Runs the command line; errors of ours become one line and an exit code (1 or 2)."""
-    # Read when torch is imported. Waiting threads that spin make a busy machine six times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    choose_waiting(os.environ)
     # Deprecations between the libraries below us are not the user's to mend.
     warnings.simplefilter("ignore", FutureWarning)
     lean_process()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="maple",
     help="Which parameter-efficient fine-tuning, for which languages: one file, one command.",
+    epilog="Begin with `maple quickstart`. `maple COMMAND --help` lists a command's options.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,14 +28,16 @@ app = typer.Typer(
 )
 
 StudyPath = Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)]
+StoreDirectory = Annotated[Path, typer.Argument(help="Store of a study.", show_default=False)]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        envvar="MAPLE_DATA", help="Directory of upstream release files, instead of the Hub."
+        envvar="MAPLE_DATA",
+        help="Directory of upstream release files, or 'atlas', instead of the Hub.",
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Store; default: runs/<study name>.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Samples per task and language.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Samples per task and language, at most.")]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Requests per batch at most; default: a token budget.")
 ]
@@ -43,19 +46,24 @@ PromptForm = Annotated[
 ]
 Choices = Annotated[
     Literal["letter", "cloze"],
-    typer.Option(help="Belebele ranks the letters of listed answers, or the answers."),
+    typer.Option(help="Of Belebele: rank letters of listed answers, or the answers themselves."),
 ]
 Template = Annotated[
     Literal["plain", "bactrian-x", "alpaca", "chat"],
-    typer.Option(help="Wrapped around the prompt."),
+    typer.Option(help="What is wrapped around the prompt; plain: nothing."),
 ]
 InstructionLanguage = Annotated[
-    Literal["english", "native"], typer.Option(help="Of the mega wording.")
+    Literal["english", "native"],
+    typer.Option(help="Of the words around a sample; the lm-eval wording has one of its own."),
 ]
-Split = Annotated[str | None, typer.Option(help="Default: each task's own.")]
+Split = Annotated[str | None, typer.Option(help="Split to read; default: each task's own.")]
 Scoring = Annotated[
     Literal["ranking", "generation"],
     typer.Option(help="A choice: rank its options, or generate and extract the one named."),
+]
+Unconditional = Annotated[
+    bool,
+    typer.Option(help="Also score options with nothing before them, for accuracy_pmi."),
 ]
 Shots = Annotated[int, typer.Option(min=0, help="Answered examples before each question.")]
 Workers = Annotated[

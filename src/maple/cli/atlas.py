@@ -28,12 +28,18 @@ def atlas_build(
 @app.command("train-base")
 def atlas_train_base(
     out: Annotated[Path, typer.Option(help="Directory for weights, tokenizer, curve.jsonl.")],
-    name: Annotated[str, typer.Option(help="Whose recipe: atlas-base or atlas-qwen.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Whose recipe: atlas-base (default) or atlas-qwen.")
+    ] = "",
     minutes: Annotated[
-        float | None, typer.Option(help="Length in minutes of one core at 100 steps each.")
+        float | None, typer.Option(help="Length, at 100 steps a minute; default: the recipe's.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Documents and first weights.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Length in optimiser steps; default: the recipe's.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of documents and first weights; default: the recipe's.")
+    ] = None,
 ) -> None:
     """Train a base of the embedded world by its recipe, from the generator alone.
 

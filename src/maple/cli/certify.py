@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maple.cli.app import DataDir, Json, console, data_files
+from maple.cli.app import DataDir, Json, Split, console, data_files
 
 if TYPE_CHECKING:
     from maple.certify import Certificate, TokenCounter
@@ -25,10 +25,12 @@ def certify(
     every: Annotated[bool, typer.Option("--all", help="Every task of the catalog.")] = False,
     data_dir: DataDir = None,
     languages: Annotated[str, typer.Option(help="Languages, comma-separated, or 'all'.")] = "all",
-    split: Annotated[str | None, typer.Option(help="Default: each task's own.")] = None,
+    split: Split = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(help="Directory or Hub repository; default: atlas-base, as a stand-in."),
+        typer.Option(
+            help="Whose tokens: directory or Hub repository; default: atlas-base, as a stand-in."
+        ),
     ] = None,
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Tokens that fit; default: the model's own length.")
@@ -36,7 +38,10 @@ def certify(
     out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("certificates"),
     as_json: Json = False,
 ) -> None:
-    """Check tasks in every language and write a certificate of each."""
+    """Check tasks in every language; write a certificate of each.
+
+    Exit code 1 where a check is red.
+    """
     from maple.certify import load_counter, summary_rows, write_pages
     from maple.errors import UsageError
 

@@ -14,6 +14,9 @@ from maple.cli.columns import WIDE, say, show_table, width
 if TYPE_CHECKING:
     from maple.analysis.compare import Comparison, Comparisons, Difference
     from maple.analysis.compare_read import Side
+    from maple.store.read import StoredRun
+
+    _Pair = tuple[tuple[StoredRun, ...], tuple[StoredRun, ...]]
 
 app = typer.Typer()
 
@@ -29,14 +32,18 @@ def compare(
         list[str],
         typer.Argument(
             metavar="[STORE] A B",
-            help="Two runs of a store (STORE A B), by id, beginning of an id or label; or two "
-            "stores, STORE:RUN or a folder STORE/runs/ID.",
+            help="Two runs of a store (STORE A B), by id, beginning of an id or label; a label "
+            "without its seed names all seeds of a configuration. Or two stores, STORE:RUN or a "
+            "folder STORE/runs/ID.",
             show_default=False,
         ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Compare two runs, or two stores, paired on the samples that both answered: B minus A."""
+    """Compare two runs, configurations or stores, sample by sample.
+
+    B minus A, paired on the samples that both answered.
+    """
     from maple.analysis.compare import compare as answer
 
     found = answer(_sides(what))
@@ -49,16 +56,16 @@ def compare(
 
 
 def _sides(what: list[str]) -> list[tuple[Side, Side]]:
-    from maple.analysis.compare_read import Opened, Side, find_run, match_runs
+    from maple.analysis.compare_read import Opened, Side, find_runs, match_runs
     from maple.errors import UsageError
     from maple.store.read import open_store
 
     if len(what) == 3:
         store = Opened(open_store(Path(what[0])))
-        a, b = (find_run(store, name) for name in what[1:])
-        if a.run_id == b.run_id:
-            raise UsageError(f"{what[1]!r} and {what[2]!r} are the same run, {a.run_id}.")
-        return [(Side(opened=store, run=a), Side(opened=store, run=b))]
+        a, b = (find_runs(store, name) for name in what[1:])
+        if both := [run.run_id for run in a if run in b]:
+            raise UsageError(f"{what[1]!r} and {what[2]!r} are the same run, {', '.join(both)}.")
+        return [(Side(opened=store, runs=a), Side(opened=store, runs=b))]
     if len(what) != 2:
         raise UsageError(
             f"{len(what)} names given. Name a store and two of its runs, or two stores: "
@@ -74,14 +81,14 @@ def _sides(what: list[str]) -> list[tuple[Side, Side]]:
         if is_one:
             text = f"{what[0]} is one store. Name two of its runs: maple compare {what[0]} A B."
             raise UsageError(text)
-        pairs = match_runs(one, two)
+        pairs: list[_Pair] = [((a,), (b,)) for a, b in match_runs(one, two)]
     else:
-        pairs = [(find_run(one, run_a), find_run(two, run_b))]
+        pairs = [(find_runs(one, run_a), find_runs(two, run_b))]
     names = ("", "") if is_one else (str(path_a), str(path_b))
     return [
         (
-            Side(opened=one, run=a, store_name=names[0]),
-            Side(opened=two, run=b, store_name=names[1]),
+            Side(opened=one, runs=a, store_name=names[0]),
+            Side(opened=two, runs=b, store_name=names[1]),
         )
         for a, b in pairs
     ]

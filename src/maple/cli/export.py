@@ -17,7 +17,7 @@ Source = Annotated[
 ]
 Layout = Annotated[Literal["lm-eval", "peft", "merged"], typer.Option(help="Layout to write.")]
 Out = Annotated[
-    Path | None, typer.Option(help="New directory; of lm-eval by default <store>/lm-eval.")
+    Path | None, typer.Option(help="New directory; only lm-eval has a default, <store>/lm-eval.")
 ]
 Run = Annotated[str | None, typer.Option(help="Of a store: the run whose adapter is meant.")]
 Dtype = Annotated[Literal["bf16", "fp32"], typer.Option(help="Of merged weights.")]
@@ -42,7 +42,11 @@ def export(
     onto_16bit: Onto16Bit = False,
     model: Base = None,
 ) -> None:
-    """Write a store's results, or a trained adapter, in another tool's layout."""
+    """Write results, or a trained adapter, for another tool.
+
+    lm-eval: the harness's result files. peft: an adapter, checked and copied. merged: base and
+    adapter in one model.
+    """
     from maple.errors import UsageError
 
     if to == "lm-eval":

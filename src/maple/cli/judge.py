@@ -43,13 +43,14 @@ _REFERENCES = {
 _Outputs = Annotated[
     Path, typer.Argument(help="model_outputs.json of AlpacaEval, or a store with alpaca-eval.")
 ]
-_Reference = Annotated[Path | None, typer.Option(help="The baseline's outputs, in the same JSON.")]
+_Reference = Annotated[
+    Path | None,
+    typer.Option(help="Outputs compared with, in the same JSON; default: AlpacaEval's."),
+]
 _Annotations = Annotated[
     Path | None, typer.Option(help="Published verdicts to compute from; no judge is asked.")
 ]
-_Judge = Annotated[
-    str | None, typer.Option(help="Model at OPENAI_BASE_URL that judges; see docs/judge.md.")
-]
+_Judge = Annotated[str | None, typer.Option(help="Model at OPENAI_BASE_URL that judges.")]
 _Prompt = Annotated[
     Literal["pairwise", "weighted"],
     typer.Option(help="AlpacaEval 1.0's ranking, or 2.0's one token weighted by its probability."),
@@ -64,9 +65,13 @@ _Out = Annotated[
 _Yes = Annotated[bool, typer.Option("--yes", help="Send the requests without asking first.")]
 _First = Annotated[int | None, typer.Option(min=1, help="Only the first so many instructions.")]
 _Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
-_Rate = Annotated[float | None, typer.Option(min=0.001, help="Limit on requests sent.")]
-_PriceIn = Annotated[float | None, typer.Option(min=0, help="Per million prompt tokens.")]
-_PriceOut = Annotated[float | None, typer.Option(min=0, help="Per million completion tokens.")]
+_Rate = Annotated[float | None, typer.Option(min=0.001, help="Requests sent, at most.")]
+_PriceIn = Annotated[
+    float | None, typer.Option(min=0, help="Price of a million prompt tokens, for the cost told.")
+]
+_PriceOut = Annotated[
+    float | None, typer.Option(min=0, help="Price of a million completion tokens.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,10 @@ def judge(
     price_out: _PriceOut = None,
     as_json: Json = False,
 ) -> None:
-    """Compare AlpacaEval answers with a reference's, by a judge or by published verdicts."""
+    """Compare AlpacaEval answers with those of a reference.
+
+    By a judge, a model behind an OpenAI-compatible server, or by published verdicts.
+    """
     from maple.cli.answers import file_outputs, is_store, store_outputs
 
     options = _Options(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -57,7 +58,10 @@ def recommend(
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Recommend a configuration for some languages, or say why there is none and what to run."""
+    """Recommend a configuration for some languages.
+
+    Or say why there is none, and what to run.
+    """
     from maple.analysis.recommend import recommend as answer
     from maple.analysis.recommend_request import Request, parse_languages, parse_memory
     from maple.store.read import open_store
@@ -112,7 +116,7 @@ def _show(found: Recommendation) -> None:
     if found.recommended is None:
         print(f"no recommendation for {where}:")
         for reason in found.reasons:
-            say(f"- {reason}", indent=2)
+            say(f"- {_worded(reason)}", indent=2)
     else:
         say(f"recommended for {where}: {found.recommended.label}")
         for name, text in _facts(found, found.recommended):
@@ -125,6 +129,13 @@ def _show(found: Recommendation) -> None:
         print(f"\n{title}")
         for line in lines:
             say(line, indent=2)
+
+
+def _worded(text: str) -> str:
+    """A sentence with the minus signs of the numbers beside it."""
+    from maple.report.wording import MINUS
+
+    return re.sub(r"(?<=[ \[])-(?=\d)", MINUS, text)
 
 
 def _counted(names: Sequence[str], most: int) -> str:
@@ -145,6 +156,7 @@ def _facts(found: Recommendation, chosen: Candidate) -> list[tuple[str, str]]:
         ("size", _size(chosen, found.request)),
         ("gain", gain),
         ("how sure", _sure(found)),
+        ("in each", _in_each(found)),
         ("English", _english(chosen, found.request)),
     ]
 
@@ -185,6 +197,20 @@ def _sure(found: Recommendation) -> str:
     if sure.detectable is None:
         return text
     return f"{text}; a lead of {points(sure.detectable)} points would be seen in 4 of 5 studies"
+
+
+def _in_each(found: Recommendation) -> str:
+    from maple.analysis.groups import facts
+    from maple.report.wording import limits, signed
+
+    gains = [(x.gain, facts(x.language).name) for x in found.by_language if x.gain is not None]
+    if not gains:
+        return "not known: no untouched base with the same answers"
+    texts = [
+        f"{name} {signed(gain.value)} {limits(gain.low, gain.high)}"
+        for gain, name in sorted(gains, key=lambda entry: entry[0].value)
+    ]
+    return f"{_counted(texts, _NAMED_LANGUAGES)} over its base, the least first"
 
 
 def _english(chosen: Candidate, request: Request) -> str:
@@ -237,7 +263,7 @@ def _after(found: Recommendation) -> list[tuple[str, list[str]]]:
     parts = [
         ("larger ones, against it:", [_step(step) for step in found.steps]),
         ("what to run next:", [_cell(cell) for cell in found.next_cells]),
-        ("notes:", list(found.notes)),
+        ("notes:", [_worded(note) for note in found.notes]),
     ]
     return [(title, lines) for title, lines in parts if lines]
 

@@ -19,6 +19,7 @@ from maple.cli.app import (
     Shots,
     Split,
     Template,
+    Unconditional,
     console,
     data_files,
     exit_on_failures,
@@ -35,7 +36,7 @@ def evaluate(
     tasks: Annotated[str, typer.Option(help="Tasks, comma-separated.")],
     languages: Annotated[str, typer.Option(help="Languages, comma-separated, or 'all'.")] = "all",
     adapter: Annotated[
-        list[Path] | None, typer.Option(help="PEFT adapter; repeat for more.")
+        list[Path] | None, typer.Option(help="Directory of a PEFT adapter; repeat for more.")
     ] = None,
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(help="Store of the scores.")] = Path("runs/eval"),
@@ -44,10 +45,11 @@ def evaluate(
     instruction_language: InstructionLanguage = "english",
     choices: Choices = "letter",
     scoring: Scoring = "ranking",
+    unconditional: Unconditional = True,
     shots: Shots = 0,
     quantization: Annotated[
         str | None,
-        typer.Option(help="Default: the adapter's own, else the checkpoint's precision."),
+        typer.Option(help="Of the base; default: the adapter's own, else the checkpoint's."),
     ] = None,
     split: Split = None,
     limit: Limit = None,
@@ -99,7 +101,7 @@ def _score(given: dict[str, Any]) -> None:
     files = data_files(data, out)
     tasks = given["tasks"].split(",")
     chosen = select_evaluations(tasks, given["languages"], data=data, split=split, files=files)
-    wording = ("template", "instruction_language", "choices", "scoring", "shots")
+    wording = ("template", "instruction_language", "choices", "scoring", "unconditional", "shots")
     request = EvaluationRequest(
         model=given["model"],
         adapters=tuple(given["adapter"] or ()),

@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maple.cli.app import Choices, Json, PromptForm, Scoring, Shots, console, data_files
+from maple.cli.app import (
+    Choices,
+    DataDir,
+    InstructionLanguage,
+    Json,
+    PromptForm,
+    Scoring,
+    Shots,
+    Split,
+    Template,
+    console,
+    data_files,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,19 +40,17 @@ _RULE = "────"
 def show_prompt(
     task: Annotated[str, typer.Argument(help="Task: xcopa, mlqa:de.", show_default=False)],
     language: Annotated[
-        str | None, typer.Option(help="Language: th, tha_Thai.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Language: th, tha_Thai; default: the task's only one.", show_default=False
+        ),
     ] = None,
     prompt: PromptForm = "mega",
-    instruction_language: Annotated[
-        Literal["english", "native"], typer.Option(help="Of the mega and completion wordings.")
-    ] = "english",
+    instruction_language: InstructionLanguage = "english",
     choices: Choices = "letter",
     scoring: Scoring = "ranking",
     shots: Shots = 0,
-    template: Annotated[
-        Literal["plain", "bactrian-x", "alpaca", "chat"],
-        typer.Option(help="Wrapped around the prompt."),
-    ] = "plain",
+    template: Template = "plain",
     model: Annotated[
         str | None,
         typer.Option("--model", "--tokenizer", help="Whose chat template to use, for chat."),
@@ -48,22 +58,16 @@ def show_prompt(
     sample: Annotated[
         str | None, typer.Option(help="Id of a sample, else its place from 1; default: the first.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
-    data_dir: Annotated[
-        str | None,
-        typer.Option(
-            envvar="MAPLE_DATA",
-            help="Directory of upstream release files, or 'atlas', instead of the Hub.",
-        ),
-    ] = None,
+    split: Split = None,
+    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Print exactly what a model is shown for one sample of a task."""
+    """Print what a model is shown for one sample, to the letter."""
     from maple.evaluate import shown
     from maple.evaluate.prepare import TaskRequest
     from maple.study import PromptSettings
 
-    source = data_dir or "hub"
+    source = str(data_dir) if data_dir else "hub"
     wanted = TaskRequest(task=task, language=_language(task, language, source), split=split)
     settings = PromptSettings(
         form=prompt,
@@ -175,6 +179,8 @@ def _language(task: str, language: str | None, source: str) -> str:
 
     codes = task_languages(task, load_task(task), source)
     tags = ", ".join(sorted(languages.find(code).tag for code in codes))
+    if language is None and len(codes) == 1:
+        return next(iter(codes))
     if language is None:
         raise UsageError(f"name a language of {task} with --language. It has {len(codes)}: {tags}.")
     code = languages.find(language).code

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from maple.cli.app import Json, console
+from maple.cli.app import Json, StoreDirectory, console
 
 app = typer.Typer()
 
@@ -17,7 +16,7 @@ _WIDE = 1000
 
 
 @app.command()
-def status(directory: Path) -> None:
+def status(directory: StoreDirectory) -> None:
     """Show what of a store is done, unfinished, failed and why."""
     from maple.report.status import status_table
 
@@ -25,7 +24,7 @@ def status(directory: Path) -> None:
 
 
 @app.command()
-def report(directory: Path) -> None:
+def report(directory: StoreDirectory) -> None:
     """Write report.html and tables from a store."""
     from maple.report import write_report
 
@@ -40,7 +39,9 @@ def list_entries(
     ],
     tasks: Annotated[
         str | None,
-        typer.Option(help="Of languages: the matrix of these tasks, comma-separated, or 'all'."),
+        typer.Option(
+            help="Of languages: which of these tasks have each; comma-separated, or 'all'."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -81,7 +81,7 @@ def schema() -> None:
 
 @app.command()
 def plan(study: StudyPath, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Show what a study will run, skip and need, before anything is paid for."""
+    """Show what a study will run, skip and need; runs nothing."""
     from maple.plan import make_plan
     from maple.plan.show import plan_table
     from maple.study.file import load_study
@@ -98,7 +98,10 @@ def plan(study: StudyPath, data_dir: DataDir = None, as_json: Json = False) -> N
 
 @app.command()
 def fetch(study: StudyPath, data_dir: DataDir = None) -> None:
-    """Fetch everything a study needs, so that it runs offline; writes maple.lock."""
+    """Fetch everything a study needs, so that it runs offline.
+
+    Writes maple.lock beside the study: the commit of every model and data set.
+    """
     from maple.run import Progress
     from maple.run.fetch import fetch_study
     from maple.study.file import load_study
@@ -116,7 +119,10 @@ def run(
     limit: Limit = None,
     workers: Workers = 0,
 ) -> None:
-    """Train and score every cell of a study; run it again to go on where it stopped."""
+    """Train and score every cell of a study.
+
+    Run it again to go on where it stopped.
+    """
     with _nursery(workers) as nursery, naming(study):
         from maple.study.file import load_study
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from maple.cli.app import StoreDirectory
 
 app = typer.Typer()
 
 
 @app.command()
 def track(
-    directory: Annotated[Path, typer.Argument(help="Store of a study.", show_default=False)],
+    directory: StoreDirectory,
     to: Annotated[
-        Literal["mlflow", "trackio", "wandb"], typer.Option(help="Tracker; an extra each.")
+        Literal["mlflow", "trackio", "wandb"],
+        typer.Option(help="Tracker; each needs its library: pip install 'maple-peft[mlflow]'."),
     ],
     project: Annotated[
         str | None, typer.Option(help="Experiment or project; default: the study's name.")
@@ -28,7 +30,10 @@ def track(
         typer.Option(min=1, help="Look again after so many seconds, until the study is done."),
     ] = None,
 ) -> None:
-    """Write a store to MLflow, trackio or W&B; run again, it writes what is new."""
+    """Write a store to MLflow, trackio or W&B.
+
+    Run again, it writes what is new.
+    """
     from maple.store.read import open_store
     from maple.trackers import Target, open_tracker, write_study
 

@@ -17,33 +17,41 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Model = Annotated[str, typer.Option(help="Hub repository, directory, atlas-base, atlas-qwen.")]
-Method = Annotated[str, typer.Option(help="`maple list methods` names them.")]
+Method = Annotated[str, typer.Option(help="Fine-tuning method; `maple list methods` names them.")]
 Data = Annotated[str, typer.Option(help="File of instructions or chats, or a data set's name.")]
 Out = Annotated[Path, typer.Option(help="The adapter's directory: new, or to go on in.")]
-Bits = Annotated[str, typer.Option(help="Of the frozen base.")]
+Bits = Annotated[
+    str, typer.Option(help="Of the frozen base; `maple list quantization` names them.")
+]
 Languages = Annotated[
     str | None,
     typer.Option(
         "--languages",
         "--language",
-        help="Comma-separated. Default: those that the rows name, or that the data set has.",
+        help="Comma-separated; default: those that the rows name, or that the data set has.",
     ),
 ]
-Rank = Annotated[int | None, typer.Option(help="Of the method; its default else.")]
-Alpha = Annotated[float | None, typer.Option(help="Of the method.")]
-Dropout = Annotated[float | None, typer.Option(help="Of the method.")]
+Rank = Annotated[int | None, typer.Option(help="Of the method; default: its own.")]
+Alpha = Annotated[float | None, typer.Option(help="Of the method; default: its own.")]
+Dropout = Annotated[float | None, typer.Option(help="Of the method; default: its own.")]
 Targets = Annotated[
-    str | None, typer.Option(help="attention, all-linear, or modules, comma-separated.")
+    str | None,
+    typer.Option(help="Layers adapted: attention, all-linear, or modules, comma-separated."),
 ]
-Rate = Annotated[float | None, typer.Option(help="Default: 3e-4.")]
-Epochs = Annotated[float | None, typer.Option(help="Default: 4.")]
-MaxSteps = Annotated[int | None, typer.Option(help="Default: what the epochs take.")]
-StepSize = Annotated[int | None, typer.Option(help="Examples of a step; default: 128.")]
-MaxLength = Annotated[int | None, typer.Option(help="Tokens of an example; default: 768.")]
+Rate = Annotated[float | None, typer.Option(help="Highest of the schedule; default: 3e-4.")]
+Epochs = Annotated[float | None, typer.Option(help="Passes over the data; default: 4.")]
+MaxSteps = Annotated[
+    int | None, typer.Option(help="Optimiser steps at most; default: what the epochs take.")
+]
+StepSize = Annotated[int | None, typer.Option(help="Examples an optimiser step; default: 128.")]
+MaxLength = Annotated[int | None, typer.Option(help="Tokens of an example, at most; default: 768.")]
 TemplateName = Annotated[
-    str | None, typer.Option(help="bactrian-x (default), alpaca, chat or plain.")
+    str | None, typer.Option(help="Of an example: bactrian-x (default), alpaca, chat or plain.")
 ]
-Scheduler = Annotated[str | None, typer.Option(help="Default: cosine.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Of the learning rate: cosine (default), linear, constant or wsd."),
+]
 Warmup = Annotated[int | None, typer.Option(help="Default: 200, a tenth of the steps at most.")]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**31 - 1, help="Of the data's order and the adapter's beginning.")
@@ -84,7 +92,10 @@ def train(
     settings: Settings = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Train one adapter into a directory; the same command goes on where it stopped."""
+    """Train one adapter into a directory, without a study.
+
+    The same command goes on where it stopped.
+    """
     given = dict(locals())  # before anything else has a name here
     from maple.run import Progress
     from maple.run.train_one import train_one

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from maple.cli.app import StoreDirectory
 
 app = typer.Typer()
 
 
 @app.command()
 def watch(
-    directory: Annotated[Path, typer.Argument(help="Store of a study.", show_default=False)],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+    directory: StoreDirectory,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 0,
     is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Serve a live page of a store on 127.0.0.1: progress, loss, scores so far, failures."""
+    """Serve a live page of a store on 127.0.0.1.
+
+    Progress, loss, scores so far with their intervals, failures.
+    """
     from maple.watch import open_server
 
     with open_server(directory, port) as server:

@@ -2,7 +2,7 @@
 
 from maple.evaluate.engine import Engine
 from maple.evaluate.prepare import PreparedTask, prepare_task
-from maple.evaluate.probe import check_alive, probe_logits
+from maple.evaluate.probe import check_alive, probe_logits, prove_alive
 from maple.evaluate.score import Written, score_batches, write_answers
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "check_alive",
     "prepare_task",
     "probe_logits",
+    "prove_alive",
     "score_batches",
     "write_answers",
 ]

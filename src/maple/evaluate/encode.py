@@ -36,7 +36,8 @@ class EncodedRequest:
     stop: tuple[str, ...] = ()
     max_new_tokens: int = 0
     unconditional: tuple[EncodedOption, ...] = ()
-    """The options with nothing before them, for PMI; empty where the context is empty already."""
+    """The options with nothing before them, for PMI; empty where that is not asked, and where the
+    context is empty already."""
     was_truncated: bool = False
     """Whether the prompt was cut at its left to fit the model."""
     sampling: DecodingSettings | None = None
@@ -55,6 +56,10 @@ class EncodedRequest:
         if self.options:
             return max(len(row.ids) for row in self.rows) + 1
         return len(self.prompt) + self.max_new_tokens
+
+
+def _asks_alone(request: Request) -> bool:
+    return isinstance(request, RankingRequest) and request.unconditional
 
 
 class Encoder:
@@ -116,7 +121,8 @@ class Encoder:
         ]
         # Labels and letters repeat from sample to sample: each different text is encoded once.
         alone = [
-            [self._split("", c) for c in texts] if context else [] for context, texts in worded
+            [self._split("", c) for c in texts] if context and _asks_alone(request) else []
+            for request, (context, texts) in zip(requests, worded, strict=True)
         ]
         everything = dict.fromkeys(part for each in (*parts, *alone) for part in each)
         found = dict(zip(everything, tokenize_texts(list(everything), self.tokenizer), strict=True))

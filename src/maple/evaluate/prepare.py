@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from maple.catalog import load_task
-from maple.catalog.contracts import GenerationRequest, Request, Sample, Task
+from maple.catalog.contracts import (
+    GenerationRequest,
+    RankingRequest,
+    Request,
+    Sample,
+    Task,
+)
 from maple.errors import DataError
 from maple.evaluate.batches import ranking_batches, token_budget_batches
 from maple.evaluate.encode import EncodedOption, EncodedRequest, Encoder
@@ -275,6 +281,9 @@ def heeded(task: Task, prompt: PromptSettings) -> PromptSettings:
     So ``choices`` tells two evaluations of Belebele apart, and not two of XNLI.
     """
     optional = {"choices", "scoring"} - task.info.settings
+    # What has a choice between the two ranks; of any other task the request says it.
+    if "scoring" not in task.info.settings or prompt.scoring != "ranking":
+        optional.add("unconditional")
     return PromptSettings(**prompt.model_dump(exclude=optional))
 
 
@@ -308,6 +317,8 @@ def word_requests(
         UsageError: the prompt form has no words for that language, or takes no examples.
     """
     requests = [task.request(sample, language, prompt) for sample in samples]
+    if not prompt.unconditional:
+        requests = [_in_context_alone(request) for request in requests]
     if prompt.shots:
         source = examples_split(task, split)
         requests = add_shots(
@@ -320,6 +331,12 @@ def word_requests(
             is_scored=source == split,
         )
     return tuple(requests)
+
+
+def _in_context_alone(request: Request) -> Request:
+    if isinstance(request, RankingRequest):
+        return replace(request, unconditional=False)
+    return request
 
 
 def prompt_records(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maple.base import LoadedBase, compute_context, label_logits
@@ -22,13 +24,15 @@ PROBES = (
 """Short prompts in several scripts; what they say does not matter."""
 
 
-def probe_logits(model: nn.Module, base: LoadedBase) -> list[torch.Tensor]:
+def probe_logits(
+    model: nn.Module, base: LoadedBase, prompts: Sequence[str] = PROBES
+) -> list[torch.Tensor]:
     """Float32 logits (tokens, vocabulary) of each probe prompt, on the CPU."""
     import torch
 
     found = []
     model.eval()
-    for text in PROBES:
+    for text in prompts:
         ids = torch.tensor([base.tokenizer(text)["input_ids"]], device=base.device)
         positions = torch.arange(ids.shape[1], device=base.device)[None]
         with torch.inference_mode(), compute_context(base):
@@ -50,6 +54,37 @@ def largest_difference(first: list[torch.Tensor], second: list[torch.Tensor]) ->
     # torch's max, unlike Python's, is NaN wherever one of them is.
     largest = [(a - b).abs().max() for a, b in zip(first, second, strict=True)]
     return float(torch.stack(largest).max())
+
+
+def prove_alive(
+    model: nn.Module,
+    base: LoadedBase,
+    untouched: Sequence[torch.Tensor],
+    *,
+    noise: float,
+    what: str,
+) -> None:
+    """Checks that an adapter moves the logits, on no more probe prompts than it takes.
+
+    Args:
+        model: the base with the adapter on it.
+        base: its tokenizer, device and dtype.
+        untouched: probe logits of the base alone.
+        noise: difference between two passes of the base alone.
+        what: names the adapter in the error.
+
+    Raises:
+        DeadAdapterError: the logits move beyond the noise on no prompt, or are no numbers.
+    """
+    found: list[torch.Tensor] = []
+    for text, own in zip(PROBES, untouched, strict=True):
+        found += probe_logits(model, base, [text])
+        moved = largest_difference(found[-1:], [own])
+        if moved > 10 * noise:
+            return
+        if math.isnan(moved):
+            break
+    check_alive(found, list(untouched[: len(found)]), noise=noise, what=what)
 
 
 def check_alive(

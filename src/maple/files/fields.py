@@ -41,6 +41,20 @@ def text_field(
     return value
 
 
+def filled_field(row: Mapping[str, Any], name: str, path: Path, line: int) -> str:
+    """Returns a text field as it stands, which holds more than white space.
+
+    Raises:
+        DataError: it is empty, or not what ``text_field`` takes.
+    """
+    value = text_field(row, name, path, line)
+    if not value.strip():
+        raise DataError(
+            f"{place(path, line)}: field {name!r} is empty. Correct the row, or remove it."
+        )
+    return value
+
+
 def int_field(
     row: Mapping[str, Any],
     name: str,
@@ -84,18 +98,6 @@ def list_field(row: Mapping[str, Any], name: str, path: Path, line: int) -> list
     if isinstance(value, list):
         return value
     raise _wrong(row, name, path, line, "a list")
-
-
-def object_field(row: Mapping[str, Any], name: str, path: Path, line: int) -> dict[str, Any]:
-    """Returns a field that is itself an object.
-
-    Raises:
-        DataError: the field is missing or not an object.
-    """
-    value = row.get(name)
-    if isinstance(value, dict):
-        return value
-    raise _wrong(row, name, path, line, "an object")
 
 
 def _require_unicode(value: str, name: str, path: Path, line: int) -> None:

@@ -24,7 +24,10 @@ class Files:
             SourceError: the directory does not exist.
         """
         if directory is not None and not directory.is_dir():
-            raise SourceError(f"the data directory {directory} does not exist. Check --data-dir.")
+            raise SourceError(
+                f"the data directory {directory} does not exist. Check --data-dir, or data: in the "
+                "study."
+            )
         self.directory = directory
         self.hub = hub or Hub()
         self._digests: dict[tuple[Path, int, int], str] = {}

@@ -8,11 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from maple.catalog import load_quantizer, missing_library
-from maple.catalog.contracts import Quantizer
 from maple.study import RunSpec
 
-_NEED_A_GPU = frozenset({"gptqmodel"})
-"""Libraries whose kernels a CPU does not have."""
 _NO_GPU = "it needs a GPU, and none is seen"
 
 
@@ -22,8 +19,7 @@ def notes_on_machine(runs: Sequence[RunSpec]) -> Iterator[str]:
     They are notes and skip nothing: a study may be planned on one machine and run on another.
     """
     for name in dict.fromkeys(run.quantization for run in runs):
-        reason = _why_not_here(load_quantizer(name))
-        if reason:
+        if reason := missing_library(load_quantizer(name)):
             count = sum(run.quantization == name for run in runs)
             yield f"{name} ({_runs(count)}) does not run on this machine: {reason}"
     optimizers = [run.training.optimizer for run in runs if run.training]
@@ -42,14 +38,6 @@ def has_gpu() -> bool:
         return not named.startswith("cpu")
     devices = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
     return any(path.exists() for path in devices) or shutil.which("nvidia-smi") is not None
-
-
-def _why_not_here(quantizer: Quantizer) -> str | None:
-    if absent := missing_library(quantizer):
-        return absent
-    if quantizer.library in _NEED_A_GPU and not has_gpu():
-        return _NO_GPU
-    return None
 
 
 def _runs(count: int) -> str:

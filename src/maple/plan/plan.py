@@ -73,6 +73,7 @@ class Plan:
             shots=choice.shots,
             choices=choice.choices,
             scoring=choice.scoring,
+            unconditional=choice.unconditional,
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from maple.analysis.groups import facts
 from maple.analysis.modes import Mode
 from maple.analysis.summary import Summary
+from maple.errors import StoreError
 from maple.report.embed import cut, cut_middle, packed_json
 from maple.report.headline import main_group
 from maple.store.read import Store, StoredEvaluation
@@ -24,6 +25,8 @@ MOST_SAMPLES = 20
 PROMPT_CHARACTERS = (900, 600)
 """Kept at the start and at the end of a prompt."""
 ANSWER_CHARACTERS = 500
+
+_SHOWN = ["sample_id", "context", "continuations"]
 
 _QUERY = """
     SELECT * FROM (
@@ -144,7 +147,13 @@ def _prompts(
     wanted = pa.array(ids, pa.string())
     found: dict[str, Mapping[str, Any]] = {}
     for name in names:
-        table = store.prompts(name).select(["sample_id", "context", "continuations"])
+        stored = store.prompts(name)
+        if lacking := [column for column in _SHOWN if column not in stored.column_names]:
+            raise StoreError(
+                f"prompts/{name}.parquet lacks the column(s) {', '.join(lacking)} "
+                "(docs/results_format.md)."
+            )
+        table = stored.select(_SHOWN)
         kept = table.filter(pc.is_in(table["sample_id"].cast(pa.string()), value_set=wanted))
         found |= {row["sample_id"]: row for row in kept.to_pylist()}
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from maple.analysis.costs import run_costs
 from maple.analysis.groups import facts
 from maple.analysis.modes import Mode
 from maple.analysis.scores import Score
@@ -95,6 +96,7 @@ def _result(mode: Mode, score: Score) -> dict[str, Any]:
 def _text(summary: Summary, run: StoredRun, scores: list[Score]) -> str:
     cell, train = run.cell, run.train
     assert train is not None
+    (cost,) = run_costs([run], ())
     settings = ", ".join(f"{key} {value}" for key, value in sorted(cell.parameters.items()))
     lines = [
         f"# {_line(_name(summary, run))}",
@@ -107,11 +109,11 @@ def _text(summary: Summary, run: StoredRun, scores: list[Score]) -> str:
         f"| base | {_code(cell.model)}, {_line(cell.quantization)} |",
         f"| method | {_line(cell.method)}{': ' if settings else ''}{_line(settings)} |",
         f"| instruction data | {_line(cell.mixture or 'none')}, seed {cell.seed} |",
-        f"| trained parameters | {parameters(train.trainable_parameters)} of "
-        f"{parameters(train.total_parameters)} |",
-        f"| adapter | {size(train.adapter_bytes)}, SHA-256 {_code(train.adapter_sha256)} |",
-        f"| training | {count(train.steps)} steps, {count(train.tokens)} tokens, "
-        f"{duration(train.train_seconds)}, peak memory {size(train.peak_memory_bytes)} |",
+        f"| trained parameters | {parameters(cost.trainable_parameters)} of "
+        f"{parameters(cost.total_parameters)} |",
+        f"| adapter | {size(cost.adapter_bytes)}, SHA-256 {_code(train.adapter_sha256)} |",
+        f"| training | {count(cost.steps)} steps, {count(cost.tokens)} tokens, "
+        f"{duration(cost.train_seconds)}, peak memory {size(cost.peak_memory_bytes)} |",
         "",
         "Use it on the base it was trained on, at the same bits: others were not measured.",
         "",

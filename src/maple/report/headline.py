@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from maple.analysis.configurations import configuration_label
 from maple.analysis.deltas import Delta
 from maple.analysis.effects import ALL_TASKS, Effect, Factor
 from maple.analysis.groups import ENGLISH
@@ -62,9 +63,9 @@ def answer(summary: Summary) -> list[str]:
             f"Nothing is scored yet: of {plural(len(summary.runs), 'run')} "
             f"{counts['done']} are trained and no evaluation is finished."
         ]
-    if not summary.estimates.effects:
-        return [_without_base(summary)]
     sentences = [_tuning(summary), _told_apart(summary), _factors(summary)]
+    if not any(effect.factor == "tuning" for effect in summary.estimates.effects):
+        sentences = [_without_base(summary), _factors(summary)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -93,10 +94,13 @@ def _levels(factor: str, levels: Sequence[str]) -> str:
 
 def _without_base(summary: Summary) -> str:
     best = max((m for m in summary.estimates.means if m.group == "all"), key=lambda m: m.score)
+    why = "No run has an untouched base of the same model with answers to the same samples"
+    if all(run.cell.is_base for run in summary.runs):
+        why = "The study has no tuned run"
     return (
-        "No run has an untouched base of the same model with answers to the same samples, so no "
-        f"change can be stated. The highest mean over languages is {points(best.score)} "
-        f"{score_limits(best.low, best.high)}, by {summary.labels[best.run_id]} on {best.task}."
+        f"{why}, so no change can be stated. The highest mean over languages is "
+        f"{points(best.score)} {score_limits(best.low, best.high)}, by "
+        f"{summary.labels[best.run_id]} on {best.task}."
     )
 
 
@@ -116,21 +120,21 @@ def _tuning(summary: Summary) -> str:
         f"Over {plural(effect.n_contrasts, 'tuned run')}, {plural(effect.n_tasks, 'task')} and "
         f"{where}, tuning changes the mean score by "
         f"{signed(effect.value)} points {limits(effect.low, effect.high)} against the untouched "
-        f"base{verdict}"
+        f"base{_where_otherwise(summary, effect)}{verdict}"
     )
 
 
 def _told_apart(summary: Summary) -> str:
     group = main_group(summary)
     effects = [d for d in summary.estimates.run_effects if d.group == group]
-    if not effects:
-        return ""
     planned = [run for run in summary.runs if not run.cell.is_base]
     if len(planned) == 1:
         return ""
+    if not effects:
+        return "No tuned run answered every task beside its base, so none is compared on its own."
     up = sum(is_told_apart(d) and d.delta > 0 for d in effects)
     down = sum(is_told_apart(d) and d.delta < 0 for d in effects)
-    parts = [f"{up} are better than the base", f"{down} worse"]
+    parts = [f"{up} {'is' if up == 1 else 'are'} better than the base", f"{down} worse"]
     parts.append(f"{len(effects) - up - down} cannot be told from it")
     compared = {d.run_id for d in effects}
     without = [run for run in planned if run.run_id not in compared]
@@ -164,7 +168,7 @@ def _best(summary: Summary, effects: Sequence[Delta]) -> str:
 
 
 def _tied(summary: Summary, best: Delta) -> str:
-    """How many other configurations share the first place with the best one."""
+    """How many others share the first place with the best configuration, its seeds averaged."""
     tasks = {tie.task for tie in summary.estimates.tied_groups}
     task = (
         ALL_TASKS
@@ -174,18 +178,26 @@ def _tied(summary: Summary, best: Delta) -> str:
         else min(tasks, default="")
     )
     here = [t for t in summary.estimates.tied_groups if (t.task, t.group) == (task, best.group)]
-    if not any(t.run_id == best.run_id and t.place == 1 for t in here):
-        return ""
-    tied = {t.place for t in here if t.is_tied_with_best and t.place > 1}
+    first = [t.run_id for t in here if t.place == 1]
     n = len({t.place for t in here}) - 1
-    return f", and {len(tied)} of {n} other configurations cannot be told from it" if n else ""
+    if not first or not n:
+        return ""
+    tied = len({t.place for t in here if t.is_tied_with_best and t.place > 1})
+    others = f"{tied} of {n} other configurations and bases cannot be told from it"
+    if not tied:
+        others = f"each of {n} other configurations and bases is told to be below it"
+    if best.run_id in first:
+        return f", and {others}"
+    runs = {run.run_id: run for run in summary.runs}
+    highest = configuration_label(runs[first[0]], summary.labels)
+    return f"; with seeds averaged {highest} is the highest, and {others}"
 
 
 def _factors(summary: Summary) -> str:
     group = main_group(summary)
     effects = [e for e in summary.estimates.effects if (e.task, e.group) == (ALL_TASKS, group)]
     parts = [
-        f"{e.contrast.replace(' - ', ' against ')} {_gives(e)}"
+        f"{e.contrast.replace(' - ', ' against ')} {_gives(e)}{_where_otherwise(summary, e)}"
         for e in effects
         if e.factor != "tuning"
     ]
@@ -197,5 +209,32 @@ def _factors(summary: Summary) -> str:
 
 
 def _gives(effect: Effect) -> str:
-    verdict = "" if is_told_apart(effect) else ", not told from zero"
+    verdict = ""
+    if not is_told_apart(effect):
+        leaves_zero_out = effect.low > 0 or effect.high < 0
+        verdict = f", not told from zero{' once adjusted (Holm)' if leaves_zero_out else ''}"
     return f"gives {signed(effect.value)} {limits(effect.low, effect.high)}{verdict}"
+
+
+def _where_otherwise(summary: Summary, effect: Effect) -> str:
+    """The resource classes, and English, where their intervals show that one number hides two."""
+    alike = {
+        e.group: e
+        for e in summary.estimates.effects
+        if (e.task, e.factor, e.contrast) == (effect.task, effect.factor, effect.contrast)
+    }
+    low, high, english = (alike.get(g) for g in ("low-resource", "high-resource", "english"))
+    shown = [low, high] if low and high and _is_disjoint(low, high) else []
+    if english and effect.factor != "tuning" and _is_disjoint(effect, english):
+        shown.append(english)
+    texts = [
+        f"{'English' if e.group == 'english' else e.group} {signed(e.value)} "
+        f"{limits(e.low, e.high)}"
+        for e in shown
+        if e is not None
+    ]
+    return f" ({', '.join(texts)})" if texts else ""
+
+
+def _is_disjoint(a: Effect, b: Effect) -> bool:
+    return a.low > b.high or b.low > a.high

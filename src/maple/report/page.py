@@ -69,7 +69,7 @@ def write_report(directory: Path, *, has_drawings: bool = True) -> Path:
     """
     store = open_store(directory)
     summary = summarise(store)
-    ledger = forgetting_ledger(store)
+    ledger = forgetting_ledger(store, summary.panels)
     write_tables(summary, store.directory / "tables", ledger=ledger)
     write_latex(summary, store.directory / "tables")
     write_effects(summary.factors, store.directory / "tables")

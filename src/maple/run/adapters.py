@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from maple.base import LoadedBase
 from maple.catalog.contracts import Method
 from maple.errors import MapleError, MismatchError, SourceError
-from maple.evaluate import check_alive, probe_logits
+from maple.evaluate import prove_alive
 from maple.run.context import CohortContext
 from maple.store.write import StoreWriter, sha256_of_directory
 from maple.study import ModelRef, RunSpec
@@ -58,7 +58,7 @@ def load_alive(method: Method, directory: Path, what: str, context: CohortContex
         ) from error
     vars(model)[_BIASES] = biases
     try:
-        check_alive(probe_logits(model, context.base), untouched, noise=noise, what=what)
+        prove_alive(model, context.base, untouched, noise=noise, what=what)
     except MapleError:
         detach(model, context.base)
         raise

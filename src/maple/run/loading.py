@@ -9,7 +9,7 @@ from typing import Any
 from maple.catalog import load_quantizer
 
 CONFIG = "adapter_config.json"
-_PLAIN = ("torch", "bitsandbytes", "gptqmodel")
+_PLAIN = ("torch", "bitsandbytes")
 """Packages whose bits ``transformers`` loads from what the lines can state."""
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from maple.catalog import load_quantizer
 from maple.errors import MismatchError, SourceError, UsageError
 from maple.evaluate.probe import PROBES, largest_difference
 from maple.files import Files
@@ -150,23 +151,24 @@ def _exact_base(source: str, adapter: Adapter, dtype: Dtype) -> Any:
     """The weights that the adapter is merged into, as float32.
 
     They are those it was trained on where these are numbers, rounded as they were then.
+
+    Raises:
+        UsageError: the checkpoint holds no such weights.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from maple.catalog import load_quantizer
-
+    if getattr(AutoConfig.from_pretrained(source), "quantization_config", None):
+        raise UsageError(
+            f"the checkpoint {source} itself is stored in few bits: there are no 16-bit weights "
+            "to merge into."
+        )
     trained = "float32" if dtype == "fp32" else "bfloat16"
     if not adapter.is_quantized:
         trained = load_quantizer(adapter.quantization).compute_dtype
     model: Any = AutoModelForCausalLM.from_pretrained(
         source, dtype=getattr(torch, trained), use_safetensors=True
     )
-    if getattr(model.config, "quantization_config", None):
-        raise UsageError(
-            f"the checkpoint {source} itself is stored in few bits: there are no 16-bit weights "
-            "to merge into."
-        )
     for parameter in model.parameters():
         parameter.data = parameter.data.float()
     return model

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from maple.base import LoadedBase, select_device
 from maple.catalog import entry_names, load_quantizer, missing_library
+from maple.catalog.stored import takes_stored
 from maple.errors import UsageError, unknown_name
 from maple.evaluate import probe_logits
 from maple.files import Files
@@ -93,10 +94,16 @@ def choose_quantizers(wanted: str) -> tuple[list[str], dict[str, str]]:
             if name not in known:
                 raise UsageError(unknown_name("quantization", name, known))
         return names, {}
-    reasons = {name: missing_library(load_quantizer(name)) for name in known}
+    reasons = {name: _why_not(name) for name in known}
     missing = {name: reason for name, reason in reasons.items() if reason}
     runnable = [name for name in known if name not in missing]
     return sorted(runnable, key=lambda name: (-load_quantizer(name).bits, name)), missing
+
+
+def _why_not(name: str) -> str | None:
+    if takes_stored(name):
+        return "it takes checkpoints that are quantized already"
+    return missing_library(load_quantizer(name))
 
 
 def show_quantization(

@@ -79,8 +79,10 @@ def train_one(
             progress.say(f"{run.label} ({run.id}): trained already")
             shutil.rmtree(out / _HIDDEN, ignore_errors=True)
             return _outcome(out, run, files)
-        for spec in sorted(out.glob(f"{_HIDDEN}/runs/*/spec.json")):
-            _refuse_other(run, _read(spec), f"{out} holds an unfinished run")
+        for begun in sorted(out.glob(f"{_HIDDEN}/runs/*")):
+            # One that failed before its first checkpoint has nothing to lose.
+            if any(begun.glob("checkpoint/*")):
+                _refuse_other(run, _read(begun / "spec.json"), f"{out} holds an unfinished run")
         with open_for_writing(out / _HIDDEN) as store:
             failure = _train(chosen, files, store, progress)
             if failure is None:

@@ -23,7 +23,7 @@ def rows_so_far(store: Store, run_id: str) -> list[Mapping[str, Any]]:
     is_stored = (store.layout.run(run_id) / "curve.parquet").exists()
     if not is_stored and checkpoint.exists():
         try:
-            return _checkpoint_rows(checkpoint)
+            return checkpoint_rows(checkpoint)
         except FileNotFoundError:
             # The run ended between the two looks: its curve is stored now.
             pass
@@ -32,12 +32,18 @@ def rows_so_far(store: Store, run_id: str) -> list[Mapping[str, Any]]:
     return [r | {"validation_losses": dict(r.get("validation_losses") or ())} for r in rows]
 
 
-def _checkpoint_rows(path: Path) -> list[Mapping[str, Any]]:
-    """The curve in a checkpoint's header; its tensors are not read."""
+def checkpoint_rows(path: Path) -> list[Mapping[str, Any]]:
+    """Returns the curve in a checkpoint's header; its tensors are not read.
+
+    Raises:
+        StoreError: the file is no checkpoint, or its rows have no number of a step.
+        FileNotFoundError: there is none: a run that ends takes it away.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            return list(json.loads((file.metadata() or {})["maple"])["curve"])
+            rows = list(json.loads((file.metadata() or {})["maple"])["curve"])
+        return [{**row, "step": int(row["step"])} for row in rows]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} holds no curve that can be read: {error}") from error

@@ -7,14 +7,11 @@ Nothing here writes. Temporary files (``.tmp-*``) are never looked at, and a fil
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
@@ -22,11 +19,11 @@ import pyarrow.parquet as pq
 
 from maple.errors import StoreError
 from maple.records import CURVE_SCHEMA, PROMPT_SCHEMA, TrainRecord
+from maple.store.folders import directories, in_order, part_files
 from maple.store.layout import FORMAT, Layout
+from maple.store.objects import read_object, train_record
 from maple.store.rows import answer, broken_part, relation, stored
 
-_READERS = 8
-_Found = TypeVar("_Found")
 Status = Literal["done", "unfinished", "failed", "missing"]
 
 
@@ -136,7 +133,7 @@ class Store:
             StoreError: a JSON file of a run cannot be read or lacks a key.
         """
         cells = {str(c["run_id"]): c for c in self.study.get("cells", ()) if "run_id" in c}
-        folders = _directories(self.directory / "runs")
+        folders = directories(self.directory / "runs")
         stored = [folder.name for folder in folders if (folder / "spec.json").exists()]
         order = dict.fromkeys([*cells, *stored])
         return [_read_run(self.layout.run(run), cells.get(run)) for run in order]
@@ -148,7 +145,7 @@ class Store:
             StoreError: the file is there but is no Parquet table.
         """
         path = self.layout.run(run_id) / "curve.parquet"
-        return _read_table(path) if path.exists() else CURVE_SCHEMA.empty_table()
+        return _read_table(path) if path.exists() else _no_rows(CURVE_SCHEMA)
 
     def prompts(self, prompts_id: str) -> pa.Table:
         """Returns what the model was shown, a row per sample; no rows if it is not stored.
@@ -157,7 +154,14 @@ class Store:
             StoreError: the file is there but is no Parquet table.
         """
         path = self.layout.prompts(prompts_id)
-        return _read_table(path) if path.exists() else PROMPT_SCHEMA.empty_table()
+        # A name of somebody else's store may lead out of it.
+        if Path(prompts_id).name != prompts_id or not path.exists():
+            return _no_rows(PROMPT_SCHEMA)
+        return _read_table(path)
+
+    def count_evaluations(self) -> int:
+        """Returns how many evaluations are begun, without a look into them."""
+        return len(directories(self.directory / "evals"))
 
     def evaluations(self) -> list[StoredEvaluation]:
         """Returns every stored evaluation, finished or not, ordered by evaluation id.
@@ -165,8 +169,8 @@ class Store:
         Raises:
             StoreError: a JSON or Parquet file of an evaluation cannot be read.
         """
-        folders = _directories(self.directory / "evals")
-        read = _in_threads(_read_evaluation, folders)
+        folders = directories(self.directory / "evals")
+        read = in_order(_read_evaluation, folders)
         found = [evaluation for evaluation in read if evaluation is not None]
         return [
             e if e.is_done else dataclasses.replace(e, n_samples=self._count(e.eval_id))
@@ -205,24 +209,22 @@ class Store:
         """
         return answer(self._parts(eval_ids), sql)
 
-    def stored_rows(
-        self, columns: Sequence[str], *, eval_ids: Collection[str] | None = None
-    ) -> pa.Table:
-        """Returns columns of every stored row, fast: a sample stored twice is there twice.
+    def stored_rows(self, columns: Sequence[str], eval_id: str) -> pa.Table:
+        """Returns columns of one evaluation, fast: a sample stored twice is there twice.
 
         Args:
             columns: names of ``docs/results_format.md``.
-            eval_ids: read only these evaluations; None reads all.
+            eval_id: the evaluation's; one that is not stored has no rows.
 
         Raises:
             StoreError: a part is no Parquet table or lacks a column; the message names it.
         """
-        return stored(self._parts(eval_ids), columns)
+        return stored(part_files(self.layout.evaluation(eval_id)), columns)
 
     def _parts(self, eval_ids: Collection[str] | None) -> list[Path]:
-        ids = [f.name for f in _directories(self.directory / "evals")] if eval_ids is None else []
+        ids = [f.name for f in directories(self.directory / "evals")] if eval_ids is None else []
         chosen = ids if eval_ids is None else sorted(eval_ids)
-        return list(chain(*_in_threads(_part_files, [self.layout.evaluation(i) for i in chosen])))
+        return list(chain(*in_order(part_files, [self.layout.evaluation(i) for i in chosen])))
 
     def _count(self, eval_id: str) -> int:
         tables = [_read_table(part, ["sample_id"]) for part in self._parts([eval_id])]
@@ -247,7 +249,7 @@ def open_store(directory: Path) -> Store:
     if not any((directory / name).exists() for name in ("study.json", "runs", "evals")):
         raise StoreError(f"{directory} is no store: no study.json, runs/ or evals/. {advice}")
     path = Layout(directory).study
-    study = _read_if_there(path) or {}
+    study = read_object(path) or {}
     for key in ("cells", "skipped", "evaluations", "missing"):
         if not all(isinstance(entry, dict) for entry in study.get(key) or ()):
             raise StoreError(f"{path}: {key} is no list of JSON objects (docs/results_format.md).")
@@ -259,41 +261,9 @@ def open_store(directory: Path) -> Store:
     return Store(directory, study)
 
 
-def _directories(parent: Path) -> list[Path]:
-    if not parent.is_dir():
-        return []
-    return sorted(d for d in parent.iterdir() if d.is_dir() and not d.name.startswith("."))
-
-
-def _in_threads(read: Callable[[Path], _Found], folders: Sequence[Path]) -> list[_Found]:
-    """Reads folders in order: threads, because small files of a cold disk are waited for."""
-    size = -(-len(folders) // _READERS) or 1  # whole stretches: a task per file costs more
-    stretches = [folders[i : i + size] for i in range(0, len(folders), size)]
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(chain(*pool.map(lambda some: [read(folder) for folder in some], stretches)))
-
-
-def _part_files(folder: Path) -> list[Path]:
-    # os.listdir, not Path.glob: a study has tens of thousands of these folders.
-    names = os.listdir(folder) if folder.is_dir() else []
-    return [folder / n for n in sorted(names) if n.startswith("part-") and n.endswith(".parquet")]
-
-
-def _read_if_there(path: Path) -> dict[str, Any] | None:
-    """Reads a JSON object; asking whether it exists first would double the cost of small files."""
-    try:
-        with open(path, "rb") as file:
-            content = json.loads(file.read().decode("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read as JSON ({error}). Delete its folder and run the study again; "
-            "what else is stored is kept."
-        ) from error
-    if not isinstance(content, dict):
-        raise StoreError(f"{path} holds a {type(content).__name__}; expected a JSON object.")
-    return content
+def _no_rows(schema: pa.Schema) -> pa.Table:
+    # Not schema.empty_table(): it imports pandas, where that is installed, which takes a second.
+    return pa.Table.from_batches([], schema)
 
 
 def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -306,16 +276,16 @@ def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _read_run(folder: Path, planned: Mapping[str, Any] | None) -> StoredRun:
-    spec, failed = (_read_if_there(folder / f"{name}.json") for name in ("spec", "failed"))
+    spec, failed = (read_object(folder / f"{name}.json") for name in ("spec", "failed"))
     keys = [f.name for f in dataclasses.fields(Failure)]
     return StoredRun(
         run_id=folder.name,
         cell=_cell(folder, planned, spec),
         status=_status(folder),
         spec=spec,
-        train=_train_record(folder / "train.json"),
+        train=train_record(folder / "train.json"),
         failure=None if failed is None else Failure(**{k: str(failed.get(k) or "") for k in keys}),
-        environment=_read_if_there(folder / "environment.json") or {},
+        environment=read_object(folder / "environment.json") or {},
     )
 
 
@@ -366,20 +336,9 @@ def _key_problem(error: Exception) -> str:
     return f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _train_record(path: Path) -> TrainRecord | None:
-    content = _read_if_there(path)
-    known = {f.name for f in dataclasses.fields(TrainRecord)}
-    try:
-        if content is None:
-            return None
-        return TrainRecord(**{k: v for k, v in content.items() if k in known})
-    except TypeError as error:
-        raise StoreError(f"{path}: {error}") from error
-
-
 def _read_evaluation(folder: Path) -> StoredEvaluation | None:
     """Reads what describes an evaluation; None where a kill came before its ``spec.json``."""
-    spec, done = _read_if_there(folder / "spec.json"), _read_if_there(folder / "done")
+    spec, done = read_object(folder / "spec.json"), read_object(folder / "done")
     if spec is None:
         return None
     seconds = (done or {}).get("seconds")

@@ -67,6 +67,7 @@ class PromptChoice(Frozen):
     shots: Annotated[int, Field(ge=0)] = 0
     choices: Choices = "letter"
     scoring: Scoring = "ranking"
+    unconditional: bool = True
 
 
 class EvaluateSettings(Frozen):
@@ -234,8 +235,10 @@ def load_study(path: Path) -> StudySpec:
         raise StudyError(
             f"{path}: no such study file. `maple init` writes one to start from."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise StudyError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read: {error.strerror}.") from None
     try:
         content = yaml.load(text, Loader=_UniqueKeyLoader)
         root = yaml.compose(text, Loader=yaml.SafeLoader)

@@ -289,13 +289,19 @@ class PromptSettings(Frozen):
         description="Of a choice: rank the options by log-likelihood, or generate an answer and "
         "extract the option it names.",
     )
+    unconditional: bool = Field(
+        True,
+        description="Of a ranking: also score the options with nothing before them, for "
+        "accuracy_pmi.",
+    )
 
     @model_serializer(mode="wrap")
     def _leave_out_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Written only where they say something: evaluations stored before they were there keep
         # their identity, and are in one mode with later ones.
         content: dict[str, Any] = handler(self)
-        for name, default in (("choices", "letter"), ("scoring", "ranking")):
+        added = (("choices", "letter"), ("scoring", "ranking"), ("unconditional", True))
+        for name, default in added:
             if content.get(name) == default:
                 content.pop(name)
         return content

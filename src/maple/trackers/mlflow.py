@@ -31,6 +31,8 @@ _RUN_ID, _STEP, _DIGEST, _REPORT = (
 _FAILURE = ("maple.failed_stage", "maple.error")
 _OUR_REPORT = "report"
 """The ``maple.run_id`` of the run that the report is an artifact of."""
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Unsaid, MLflow's page takes an experiment for one of prompts and traces, and leads to those."""
 _STATUS = {"done": "FINISHED", "failed": "FAILED", "unfinished": "RUNNING"}
 
 
@@ -73,7 +75,9 @@ class MlflowExperiment:
                 f"Restore it (`mlflow experiments restore -x {found.experiment_id}`), or name "
                 "another with --project."
             )
-        self._experiment = client.create_experiment(name) if found is None else found.experiment_id
+        self._experiment = (
+            client.create_experiment(name, tags=_KIND) if found is None else found.experiment_id
+        )
         self._runs = {run.data.tags[_RUN_ID]: run for run in self._ours()}
 
     @property

@@ -3,7 +3,7 @@
 A row of trackio is (step, metrics), with an id of which it keeps one row. A step's id is the same
 every time; results and state go into rows of their own, that hold what has changed. No process of
 trackio is started: its storage is written as its own importers write it, and `trackio show` or
-`trackio sync` take it from there.
+`trackio sync` take it from there. No public call of trackio 0.43 keeps a row's time or our id.
 """
 
 from __future__ import annotations

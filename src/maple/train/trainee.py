@@ -146,9 +146,12 @@ class Trainee:
                 parameter.grad /= scale
         norm = float(torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm))
         if not math.isfinite(loss) or not math.isfinite(norm):
+            rate = f"Lower training.learning_rate (now {settings.learning_rate}) or use more bits."
+            begun = "Nothing was trained yet: the base on these bits, or the method's beginning "
+            begun += "on it, gives no number. Use more bits or another method."
             raise TrainingError(
-                f"step {step}: the loss is {loss} and the gradient norm {norm}. Lower "
-                f"training.learning_rate (now {settings.learning_rate}) or use more bits."
+                f"step {step}: the loss is {loss} and the gradient norm {norm}. "
+                + (begun if step == 1 else rate)
             )
         self._optimizer.step()
         self._hooks.after_step(step, self._optimizer)

@@ -6,7 +6,6 @@ a hundred runs costs file names and sizes, not its rows.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from maple.analysis.groups import facts
 from maple.analysis.intervals import interval_from_moments
 from maple.analysis.parts import is_part
 from maple.errors import StoreError
+from maple.store.curves import checkpoint_rows
 from maple.store.read import Store, StoredEvaluation, StoredRun, open_store
 
 CURVE_POINTS = 200
@@ -212,15 +212,8 @@ def _curve(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint_curve(path: Path) -> dict[str, Any]:
-    """The curve in a checkpoint's header; its tensors are not read."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            rows = json.loads((file.metadata() or {})["maple"])["curve"]
-        return _thinned([int(r["step"]) for r in rows], [float(r["loss"]) for r in rows])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} holds no curve that can be read: {error}") from error
+    rows = checkpoint_rows(path)
+    return _thinned([row["step"] for row in rows], [row.get("loss") for row in rows])
 
 
 def _thinned(steps: Sequence[int], losses: Sequence[float | None]) -> dict[str, Any]:

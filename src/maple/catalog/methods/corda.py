@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from maple.catalog.contracts import AttachContext, ModelFamily, Quantizer
-from maple.catalog.peft import calibration_batches, needs_float_weights
+from maple.catalog.peft import calibration_batches, check_rank, needs_float_weights
 from maple.catalog.residual import ResidualLora
 
 if TYPE_CHECKING:
@@ -39,14 +39,19 @@ class Corda(ResidualLora):
         """Measures the inputs of every target module, then wraps them.
 
         Raises:
-            TrainingError: no module of the base has one of the target names, or there is no data.
+            TrainingError: no module of the base has one of the target names, the rank does not suit
+                one that has, or there is no data.
         """
         from peft import LoraConfig
         from peft.tuners.lora.config import CordaConfig
         from peft.tuners.lora.corda import preprocess_corda
+        from torch.nn import Linear
 
         rows = itertools.islice(calibration_batches(context, "corda"), self.calibration_rows)
         targets = list(self.target_modules(context.family))
+        for name, module in model.named_modules():
+            if name.rpartition(".")[2] in targets and isinstance(module, Linear):
+                check_rank(self.rank, module.weight, "corda")
         config = LoraConfig(
             r=self.rank,
             target_modules=targets,

@@ -8,14 +8,17 @@ Source: Paischer et al. 2024 (arXiv 2410.07170).
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from maple.catalog.contracts import AttachContext, ModelFamily, Shape
 from maple.catalog.peft import LoraMethod, calibration_batches
+from maple.errors import TrainingError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -43,11 +46,48 @@ class Eva(LoraMethod):
         """Wraps the target modules, then passes data through them until A has settled.
 
         Raises:
-            TrainingError: no module of the base has one of the target names, or there is no data.
+            TrainingError: no module of the base has one of the target names, or a layer has fewer
+                inputs, or the data fewer tokens, than there are directions to find.
         """
+        from peft.tuners.lora import LoraLayer
         from peft.tuners.lora.eva import initialize_lora_eva_weights
 
         rows = itertools.islice(calibration_batches(context, "eva"), self.calibration_rows)
+        directions = round(self.rank * self.rho)
+        joined = _joined(rows, directions)
         wrapped = super().attach(model, context)
-        initialize_lora_eva_weights(wrapped, list(rows), show_progress_bar=False)
+        for layer in wrapped.modules():
+            if isinstance(layer, LoraLayer) and directions > int(layer.in_features or 0):
+                raise TrainingError(
+                    f"eva finds {directions} directions in the inputs of each layer, and one has "
+                    f"{layer.in_features} inputs. Set rank (or rho) lower, or name other targets."
+                )
+        initialize_lora_eva_weights(wrapped, joined, show_progress_bar=False)
         return wrapped
+
+
+def _joined(
+    rows: Iterable[Mapping[str, torch.Tensor]], fewest: int
+) -> list[Mapping[str, torch.Tensor]]:
+    """Packed rows end to end, so that each has so many tokens: on fewer peft never ends.
+
+    Raises:
+        TrainingError: all of them together have fewer.
+    """
+    import torch
+
+    joined: list[Mapping[str, torch.Tensor]] = []
+    for row in rows:
+        if joined and joined[-1]["input_ids"].shape[1] < fewest:
+            last = joined.pop()
+            row = {key: torch.cat((last[key], row[key]), dim=1) for key in row}
+        joined.append(row)
+    if len(joined) > 1 and joined[-1]["input_ids"].shape[1] < fewest:
+        joined.pop()
+    found = joined[-1]["input_ids"].shape[1] if joined else 0
+    if found < fewest:
+        raise TrainingError(
+            f"eva finds {fewest} directions in the inputs of each layer, and there are {found} "
+            "tokens to find them in. Set rank (or rho) lower, or calibration_rows higher."
+        )
+    return joined

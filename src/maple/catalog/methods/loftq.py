@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from maple.catalog.contracts import AttachContext, ModelFamily, Quantizer
 from maple.catalog.peft import LoraMethod, check_rank
 from maple.catalog.residual import layer_weight
+from maple.catalog.stored_int4 import StoredInt4
 from maple.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Loftq(LoraMethod):
 
     def conflict(self, quantizer: Quantizer, family: ModelFamily) -> str | None:
         """There must be an error to begin from."""
+        if isinstance(quantizer, StoredInt4):
+            return "loftq begins from the checkpoint's own weights, and this one holds codes alone"
         if quantizer.bits >= 32:
             return "loftq begins as the quantization error, and float32 holds every weight exactly"
         return None

@@ -38,9 +38,16 @@ class Hqq4(Quantizer):
         Raises:
             TrainingError: a layer's weights are no whole number of groups.
         """
+        import torch
+
         from maple.catalog.packed import GroupInt4, replace_linears
 
-        replace_linears(model, lambda linear: GroupInt4(linear, *half_quadratic(linear.weight)))
+        def packed(linear: nn.Linear) -> nn.Module:
+            codes, step, zero = half_quadratic(linear.weight)
+            # Steps need bfloat16's range, zero points float16's digits.
+            return GroupInt4(linear, codes, step.to(torch.bfloat16), zero.to(torch.float16))
+
+        replace_linears(model, packed)
         return model
 
     def bytes_per_weight(self) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from maple import languages
-from maple.catalog import prompts
+from maple.catalog import completion, prompts, squad
 from maple.catalog.contracts import (
     Choice,
     GenerationRequest,
@@ -46,15 +46,6 @@ def check_split(info: TaskInfo, task: str, split: str) -> None:
         raise UsageError(unknown_name(f"split of {task}", split, info.samples))
 
 
-def check_shots(prompt: PromptSettings) -> None:
-    """Raises ``UsageError`` when examples in the prompt are asked for of a task that has none."""
-    if prompt.shots:
-        raise UsageError(
-            f"shots: {prompt.shots}: this task has no examples to show before its question. "
-            "Set shots: 0, or leave the task out."
-        )
-
-
 def mega_words(section: str, language: str, prompt: PromptSettings) -> Mapping[str, str]:
     """The mega form's words for a section of ``catalog/prompts``, English or native as asked.
 
@@ -83,6 +74,44 @@ def words_for(
             "Choose another form, or instruction_language: english, or leave the language out."
         )
     return words
+
+
+def span_request(sample: Sample, language: str, prompt: PromptSettings) -> GenerationRequest:
+    """Words a question about a passage in the mega or the completion form.
+
+    It is answered by a continuation, up to the end of its line.
+
+    Raises:
+        UsageError: no words in that language.
+    """
+    fields = squad.cleaned(sample.fields)
+    if prompt.form == "completion":
+        words = mega_words("completion", language, prompt)
+        return completion.answer_request(words, fields["context"], fields["question"])
+    template = mega_words("qa", language, prompt)["template"]
+    # An answer begins a line, as in training.
+    return GenerationRequest(context=template.format(**fields), delimiter="\n")
+
+
+def instruction_request(
+    sample: Sample, prompt: PromptSettings, *, max_new_tokens: int
+) -> GenerationRequest:
+    """An instruction as it stands, in every form; only the end token ends the answer.
+
+    Raises:
+        UsageError: examples in the prompt are asked for, and there are none.
+    """
+    if prompt.shots:
+        raise UsageError(
+            f"shots: {prompt.shots}: this task has no examples to show before its question. "
+            "Set shots: 0, or leave the task out."
+        )
+    return GenerationRequest(
+        context=sample.fields["instruction"],
+        stop=(),
+        max_new_tokens=max_new_tokens,
+        delimiter="\n",
+    )
 
 
 def choice_request(

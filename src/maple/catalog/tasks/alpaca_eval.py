@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maple.catalog.contracts import (
-    GenerationRequest,
     GenerationResponse,
     Request,
     Response,
@@ -18,10 +17,10 @@ from maple.catalog.contracts import (
     Task,
     TaskInfo,
 )
-from maple.catalog.tasks import check_shots, check_split
+from maple.catalog.tasks import check_split, instruction_request
 from maple.errors import DataError
 from maple.files import Files
-from maple.files.fields import place, text_field
+from maple.files.fields import filled_field, place, text_field
 from maple.files.read import read_rows
 from maple.study import PromptSettings
 
@@ -78,10 +77,8 @@ class AlpacaEval(Task):
         seen: dict[str, str] = {}
         for path in self.paths(files, language, split):
             for line, row in read_rows(path):
-                instruction = text_field(row, "instruction", path, line)
+                instruction = filled_field(row, "instruction", path, line)
                 where = place(path, line)
-                if not instruction.strip():
-                    raise DataError(f"{where}: field 'instruction' is empty. Correct the row.")
                 if instruction in seen:
                     raise DataError(
                         f"{where}: the instruction of {seen[instruction]} again; verdicts are "
@@ -99,13 +96,7 @@ class AlpacaEval(Task):
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
         """The instruction as it stands, in every form; only the end token ends the answer."""
-        check_shots(prompt)
-        return GenerationRequest(
-            context=sample.fields["instruction"],
-            stop=(),
-            max_new_tokens=_MAX_NEW_TOKENS,
-            delimiter="\n",
-        )
+        return instruction_request(sample, prompt, max_new_tokens=_MAX_NEW_TOKENS)
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
         """No number: the value is NaN until ``maple judge`` has compared the answers.

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from maple.catalog.contracts import (
-    GenerationRequest,
     GenerationResponse,
     Request,
     Response,
@@ -22,10 +21,10 @@ from maple.catalog.contracts import (
     Task,
     TaskInfo,
 )
-from maple.catalog.tasks import check_shots, check_split, subset
+from maple.catalog.tasks import check_split, instruction_request, subset
 from maple.errors import DataError
 from maple.files import Files
-from maple.files.fields import list_field, place, text_field
+from maple.files.fields import filled_field, list_field, place, text_field
 from maple.files.read import read_rows
 from maple.study import PromptSettings
 
@@ -79,13 +78,7 @@ class AtlasOpen(Task):
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
         """The instruction as it stands, in either form; only the end token ends the answer."""
-        check_shots(prompt)
-        return GenerationRequest(
-            context=sample.fields["instruction"],
-            stop=(),
-            max_new_tokens=_MAX_NEW_TOKENS,
-            delimiter="\n",
-        )
+        return instruction_request(sample, prompt, max_new_tokens=_MAX_NEW_TOKENS)
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
         """``pass_rate``: 1 when every check has one of its strings in the answer, else 0.
@@ -111,10 +104,7 @@ def _folded(text: str) -> str:
 
 
 def _sample(row: Mapping[str, Any], path: Path, line: int) -> Sample:
-    fields = {name: text_field(row, name, path, line) for name in ("id", "instruction", "output")}
-    for name, text in fields.items():
-        if not text.strip():
-            raise DataError(f"{place(path, line)}: field {name!r} is empty. Correct the row.")
+    fields = {name: filled_field(row, name, path, line) for name in ("id", "instruction", "output")}
     return Sample(
         id=fields["id"],
         fields={

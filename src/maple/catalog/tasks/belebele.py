@@ -21,9 +21,9 @@ from maple.catalog.tasks import (
     mega_words,
     subset,
 )
-from maple.errors import DataError, UsageError
+from maple.errors import UsageError
 from maple.files import Files
-from maple.files.fields import int_field, place, text_field
+from maple.files.fields import filled_field, int_field, text_field
 from maple.files.read import read_rows
 from maple.study import PromptSettings
 
@@ -105,7 +105,7 @@ class Belebele(Task):
             gold = int_field(row, "correct_answer_num", path, line, among=(1, 2, 3, 4)) - 1
             yield Sample(
                 id=name if names[name] == 1 else f"{name}#{names[name]}",
-                fields=_texts(row, path, line),
+                fields={name: filled_field(row, name, path, line) for name in _TEXTS},
                 gold=(str(gold),),
             )
 
@@ -175,11 +175,3 @@ def _listed(answers: list[str] | tuple[str, ...]) -> list[str]:
 def _name(row: Mapping[str, Any], path: Path, line: int) -> str:
     link = text_field(row, "link", path, line, optional=True).strip()
     return f"{link}#{int_field(row, 'question_number', path, line)}" if link else ""
-
-
-def _texts(row: Mapping[str, Any], path: Path, line: int) -> dict[str, str]:
-    fields = {name: text_field(row, name, path, line) for name in _TEXTS}
-    for name, text in fields.items():
-        if not text.strip():
-            raise DataError(f"{place(path, line)}: field {name!r} is empty. Correct the row.")
-    return fields

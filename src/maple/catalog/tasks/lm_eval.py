@@ -123,6 +123,7 @@ class LmEval(Task):
                 context=row["context"],
                 continuations=tuple(row["options"]),
                 delimiter=row["delimiter"],
+                unconditional=_reads_alone(benchmark, row["task"]),
             )
         return GenerationRequest(
             context=row["context"], stop=tuple(row["stop"]), max_new_tokens=row["max_new_tokens"]
@@ -164,6 +165,13 @@ class LmEval(Task):
             leaf = next(leaf for leaf in self._named().leaves if leaf.name == name)
             self._scorers[name] = harness_rows.harness_task(leaf, row["doc"])
         return self._scorers[name]
+
+
+def _reads_alone(benchmark: Benchmark, name: str) -> bool:
+    """Whether a task's YAML asks for the one metric that takes options with nothing before them."""
+    leaf = next(leaf for leaf in benchmark.leaves if leaf.name == name)
+    metrics = [m.get("metric") for m in leaf.config.get("metric_list") or ()]
+    return "acc_mutual_info" in metrics
 
 
 def _answers(scorer: Any, row: Mapping[str, Any], response: Response) -> list[Any]:

@@ -15,23 +15,16 @@ from functools import partial
 from pathlib import Path
 
 from maple import languages
-from maple.catalog import completion, squad
-from maple.catalog.contracts import (
-    GenerationRequest,
-    Request,
-    Response,
-    Sample,
-    Score,
-    Task,
-    TaskInfo,
-)
-from maple.catalog.tasks import check_split, mega_words, subset
+from maple.catalog import squad
+from maple.catalog.contracts import Request, Response, Sample, Score, Task, TaskInfo
+from maple.catalog.squad import SpanWords
+from maple.catalog.tasks import check_split, span_request, subset
 from maple.catalog.words import words
 from maple.errors import UsageError, unknown_name
 from maple.files import Files
 from maple.study import PromptSettings
 
-_LM_EVAL_MAX_NEW_TOKENS = 256
+_WORDS = SpanWords("Context", "Question", "Answer")
 _UPSTREAM_SPLIT = {"test": "test", "validation": "dev"}
 
 # Source: MLQA's mlqa_evaluation_v1.py. Its Arabic pattern, `\sال^|ال`, takes the article's letters
@@ -162,8 +155,8 @@ class Mlqa(Task):
 
     def samples(self, files: Files, language: str, split: str) -> Iterator[Sample]:
         """Yields the questions in upstream order, named by upstream's ids."""
-        for sample in squad.read_questions(self.paths(files, language, split)):
-            yield replace(sample, fields={**sample.fields, "language": self._context or language})
+        paths = self.paths(files, language, split)
+        return squad.read_questions(paths, language=self._context or language)
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
         """Words a question to be answered by a continuation, up to the end of its line.
@@ -171,19 +164,8 @@ class Mlqa(Task):
         The lm-eval form names the parts in English whatever the language, as the harness does.
         """
         if prompt.form == "lm-eval":
-            context, question = sample.fields["context"], sample.fields["question"]
-            return GenerationRequest(
-                context=f"Context: {context}\n\nQuestion: {question}\n\nAnswer:",
-                max_new_tokens=_LM_EVAL_MAX_NEW_TOKENS,
-            )
-        if prompt.form == "completion":
-            labels = mega_words("completion", language, prompt)
-            fields = squad.cleaned(sample.fields)
-            return completion.answer_request(labels, fields["context"], fields["question"])
-        template = mega_words("qa", language, prompt)["template"]
-        context = squad.mega_context(template, sample.fields)
-        # An answer begins a line, as in training.
-        return GenerationRequest(context=context, delimiter="\n")
+            return squad.lm_eval_request(_WORDS, sample.fields)
+        return span_request(sample, language, prompt)
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
         """``f1`` (headline) and ``exact_match`` after MLQA's normaliser of the context's language.

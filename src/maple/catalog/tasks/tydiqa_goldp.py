@@ -7,61 +7,41 @@ Typologically Diverse Languages", TACL (arXiv 2003.05002); scored as SQuAD v1.1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from maple import languages
-from maple.catalog import completion, squad
-from maple.catalog.contracts import (
-    GenerationRequest,
-    Request,
-    Response,
-    Sample,
-    Score,
-    Task,
-    TaskInfo,
-)
-from maple.catalog.tasks import check_split, mega_words, subset, words_for
+from maple.catalog import squad
+from maple.catalog.contracts import Request, Response, Sample, Score, Task, TaskInfo
+from maple.catalog.squad import SpanWords
+from maple.catalog.tasks import check_split, span_request, subset, words_for
 from maple.errors import SourceError
 from maple.files import Files
 from maple.study import PromptSettings
 
-
-class Words(NamedTuple):
-    """The lm-eval form's names of the three parts of a prompt."""
-
-    context: str
-    question: str
-    answer: str
-
-
 # Source: lm-evaluation-harness 0.4.13, tasks/tydiqa/tydiqa_goldp_*.yaml. Rows under "ours" are
 # for files in the format in other languages.
-_WORDS: Mapping[str, Words] = {
-    "ar": Words("السياق", "السؤال", "الإجابة"),
-    "bn": Words("প্রসঙ্গ", "প্রশ্ন", "উত্তর"),
-    "en": Words("Context", "Question", "Answer"),
-    "fi": Words("Konteksti", "Kysymys", "Vastaus"),
-    "id": Words("Konteks", "Pertanyaan", "Jawaban"),
-    "ko": Words("맥락", "질문", "답변"),
-    "ru": Words("Контекст", "Вопрос", "Ответ"),
-    "sw": Words("Muktadha", "Swali", "Jibu"),
-    "te": Words("సందర్భం", "ప్రశ్న", "సమాధానం"),
+_WORDS: Mapping[str, SpanWords] = {
+    "ar": SpanWords("السياق", "السؤال", "الإجابة"),
+    "bn": SpanWords("প্রসঙ্গ", "প্রশ্ন", "উত্তর"),
+    "en": SpanWords("Context", "Question", "Answer"),
+    "fi": SpanWords("Konteksti", "Kysymys", "Vastaus"),
+    "id": SpanWords("Konteks", "Pertanyaan", "Jawaban"),
+    "ko": SpanWords("맥락", "질문", "답변"),
+    "ru": SpanWords("Контекст", "Вопрос", "Ответ"),
+    "sw": SpanWords("Muktadha", "Swali", "Jibu"),
+    "te": SpanWords("సందర్భం", "ప్రశ్న", "సమాధానం"),
     # Ours.
-    "am": Words("ምንባብ", "ጥያቄ", "መልስ"),
-    "de": Words("Kontext", "Frage", "Antwort"),
-    "es": Words("Contexto", "Pregunta", "Respuesta"),
-    "hi": Words("प्रसंग", "सवाल", "उत्तर"),
-    "ja": Words("文脈", "質問", "答え"),
-    "so": Words("Qoraal", "Su'aal", "Jawaab"),
-    "th": Words("บริบท", "คำถาม", "คำตอบ"),
-    "tr": Words("Bağlam", "Soru", "Cevap"),
-    "yo": Words("Àyọkà", "Ìbéèrè", "Ìdáhùn"),
-    "zh": Words("语境", "问题", "回答"),
+    "am": SpanWords("ምንባብ", "ጥያቄ", "መልስ"),
+    "de": SpanWords("Kontext", "Frage", "Antwort"),
+    "es": SpanWords("Contexto", "Pregunta", "Respuesta"),
+    "hi": SpanWords("प्रसंग", "सवाल", "उत्तर"),
+    "ja": SpanWords("文脈", "質問", "答え"),
+    "so": SpanWords("Qoraal", "Su'aal", "Jawaab"),
+    "th": SpanWords("บริบท", "คำถาม", "คำตอบ"),
+    "tr": SpanWords("Bağlam", "Soru", "Cevap"),
+    "yo": SpanWords("Àyọkà", "Ìbéèrè", "Ìdáhùn"),
+    "zh": SpanWords("语境", "问题", "回答"),
 }
-
-_LM_EVAL_MAX_NEW_TOKENS = 256
 
 # Upstream's names in questions' ids and file names.
 _ENGLISH_NAMES: Mapping[str, str] = {
@@ -165,34 +145,19 @@ class TydiqaGoldp(Task):
     def samples(self, files: Files, language: str, split: str) -> Iterator[Sample]:
         """Yields the language's questions in upstream order, named by upstream's ids."""
         paths = self.paths(files, language, split)
-        found = squad.read_questions(
+        return squad.read_questions(
             paths,
+            language=language,
             prefix=f"{_english(language)}-" if _is_whole(paths[0]) else "",
             are_named=not paths[0].name.endswith(".train.json"),
         )
-        for sample in found:
-            yield replace(sample, fields={**sample.fields, "language": language})
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
         """Words a question to be answered by a continuation, up to the end of its line."""
         if prompt.form == "lm-eval":
             words = words_for(_WORDS, self.info, language, prompt)
-            parts = (
-                f"{words.context}: {sample.fields['context']}",
-                f"{words.question}: {sample.fields['question']}",
-                f"{words.answer}:",
-            )
-            return GenerationRequest(
-                context="\n\n".join(parts), max_new_tokens=_LM_EVAL_MAX_NEW_TOKENS
-            )
-        if prompt.form == "completion":
-            labels = mega_words("completion", language, prompt)
-            fields = squad.cleaned(sample.fields)
-            return completion.answer_request(labels, fields["context"], fields["question"])
-        template = mega_words("qa", language, prompt)["template"]
-        context = squad.mega_context(template, sample.fields)
-        # An answer begins a line, as in training.
-        return GenerationRequest(context=context, delimiter="\n")
+            return squad.lm_eval_request(words, sample.fields)
+        return span_request(sample, language, prompt)
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
         """SQuAD v1.1's ``f1`` (headline) and ``exact_match``, and both over the language's words.

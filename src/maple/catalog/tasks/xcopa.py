@@ -26,7 +26,7 @@ from maple.catalog.tasks import (
 )
 from maple.errors import DataError
 from maple.files import Files
-from maple.files.fields import int_field, place, text_field
+from maple.files.fields import filled_field, int_field, place
 from maple.files.read import read_rows
 from maple.study import PromptSettings
 
@@ -254,12 +254,9 @@ def _rows(paths: Iterable[Path], *, may_hide: bool = False) -> Iterator[_Row]:
 
 def _texts(row: Mapping[str, Any], path: Path, line: int) -> dict[str, str]:
     fields = {
-        name: text_field(row, name, path, line)
+        name: filled_field(row, name, path, line)
         for name in ("premise", "choice1", "choice2", "question")
     }
-    for name, text in fields.items():
-        if not text.strip():
-            raise DataError(f"{place(path, line)}: field {name!r} is empty. Correct the row.")
     if fields["question"] not in ("cause", "effect"):
         raise DataError(
             f"{place(path, line)}: field 'question' is {fields['question']!r}; it must be cause or "

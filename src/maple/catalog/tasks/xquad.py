@@ -7,56 +7,36 @@ Artetxe et al. 2020, "On the Cross-lingual Transferability of Monolingual Repres
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-from maple.catalog import completion, squad
-from maple.catalog.contracts import (
-    GenerationRequest,
-    Request,
-    Response,
-    Sample,
-    Score,
-    Task,
-    TaskInfo,
-)
-from maple.catalog.tasks import check_split, mega_words, subset, words_for
+from maple.catalog import squad
+from maple.catalog.contracts import Request, Response, Sample, Score, Task, TaskInfo
+from maple.catalog.squad import SpanWords
+from maple.catalog.tasks import check_split, span_request, subset, words_for
 from maple.files import Files
 from maple.study import PromptSettings
 
-
-class Words(NamedTuple):
-    """The lm-eval form's names of the three parts of a prompt."""
-
-    context: str
-    question: str
-    answer: str
-
-
 # Source: lm-evaluation-harness 0.4.13, tasks/xquad/xquad_*.yaml, its mistakes included (Arabic
 # سيا). Rows under "ours" are for files in XQuAD's format in other languages.
-_WORDS: Mapping[str, Words] = {
-    "ar": Words("سيا", "سؤال", "إجابة"),
-    "de": Words("Kontext", "Frage", "Antwort"),
-    "el": Words("Συμφραζόμενα", "Ερώτηση", "Απάντηση"),
-    "en": Words("Context", "Question", "Answer"),
-    "es": Words("Contexto", "Pregunta", "Respuesta"),
-    "hi": Words("प्रसंग", "सवाल", "उत्तर"),
-    "ro": Words("Context", "Întrebare", "Răspuns"),
-    "ru": Words("Контекст", "Вопрос", "Ответ"),
-    "th": Words("บริบท", "คำถาม", "คำตอบ"),
-    "tr": Words("Bağlam", "Soru", "Cevap"),
-    "vi": Words("Bối cảnh", "Câu hỏi", "Trả lời"),
-    "zh": Words("语境", "问题", "回答"),
+_WORDS: Mapping[str, SpanWords] = {
+    "ar": SpanWords("سيا", "سؤال", "إجابة"),
+    "de": SpanWords("Kontext", "Frage", "Antwort"),
+    "el": SpanWords("Συμφραζόμενα", "Ερώτηση", "Απάντηση"),
+    "en": SpanWords("Context", "Question", "Answer"),
+    "es": SpanWords("Contexto", "Pregunta", "Respuesta"),
+    "hi": SpanWords("प्रसंग", "सवाल", "उत्तर"),
+    "ro": SpanWords("Context", "Întrebare", "Răspuns"),
+    "ru": SpanWords("Контекст", "Вопрос", "Ответ"),
+    "th": SpanWords("บริบท", "คำถาม", "คำตอบ"),
+    "tr": SpanWords("Bağlam", "Soru", "Cevap"),
+    "vi": SpanWords("Bối cảnh", "Câu hỏi", "Trả lời"),
+    "zh": SpanWords("语境", "问题", "回答"),
     # Ours.
-    "am": Words("ምንባብ", "ጥያቄ", "መልስ"),
-    "so": Words("Qoraal", "Su'aal", "Jawaab"),
-    "sw": Words("Muktadha", "Swali", "Jibu"),
-    "yo": Words("Àyọkà", "Ìbéèrè", "Ìdáhùn"),
+    "am": SpanWords("ምንባብ", "ጥያቄ", "መልስ"),
+    "so": SpanWords("Qoraal", "Su'aal", "Jawaab"),
+    "sw": SpanWords("Muktadha", "Swali", "Jibu"),
+    "yo": SpanWords("Àyọkà", "Ìbéèrè", "Ìdáhùn"),
 }
-
-_LM_EVAL_MAX_NEW_TOKENS = 256
 
 
 class Xquad(Task):
@@ -111,29 +91,14 @@ class Xquad(Task):
 
     def samples(self, files: Files, language: str, split: str) -> Iterator[Sample]:
         """Yields the questions in upstream order, named by upstream's ids."""
-        for sample in squad.read_questions(self.paths(files, language, split)):
-            yield replace(sample, fields={**sample.fields, "language": language})
+        return squad.read_questions(self.paths(files, language, split), language=language)
 
     def request(self, sample: Sample, language: str, prompt: PromptSettings) -> Request:
         """Words a question to be answered by a continuation, up to the end of its line."""
         if prompt.form == "lm-eval":
             words = words_for(_WORDS, self.info, language, prompt)
-            parts = (
-                f"{words.context}: {sample.fields['context']}",
-                f"{words.question}: {sample.fields['question']}",
-                f"{words.answer}:",
-            )
-            return GenerationRequest(
-                context="\n\n".join(parts), max_new_tokens=_LM_EVAL_MAX_NEW_TOKENS
-            )
-        if prompt.form == "completion":
-            labels = mega_words("completion", language, prompt)
-            fields = squad.cleaned(sample.fields)
-            return completion.answer_request(labels, fields["context"], fields["question"])
-        template = mega_words("qa", language, prompt)["template"]
-        context = squad.mega_context(template, sample.fields)
-        # An answer begins a line, as in training.
-        return GenerationRequest(context=context, delimiter="\n")
+            return squad.lm_eval_request(words, sample.fields)
+        return span_request(sample, language, prompt)
 
     def score(self, sample: Sample, request: Request, response: Response) -> Score:
         """SQuAD v1.1's ``f1`` (headline) and ``exact_match``, and both over the language's words.

@@ -23,7 +23,7 @@ from maple.catalog.tasks import (
 )
 from maple.errors import DataError
 from maple.files import Files
-from maple.files.fields import int_field, place, text_field
+from maple.files.fields import filled_field, int_field, place, text_field
 from maple.files.read import read_rows
 from maple.study import PromptSettings
 
@@ -145,10 +145,7 @@ def _column(row: Mapping[str, Any], release: str, hub: str) -> str:
 
 
 def _texts(row: Mapping[str, Any], path: Path, line: int) -> dict[str, str]:
-    fields = {}
-    for release, (hub, ours) in _COLUMNS.items():
-        column = _column(row, release, hub)
-        fields[ours] = text_field(row, column, path, line)
-        if not fields[ours].strip():
-            raise DataError(f"{place(path, line)}: field {column!r} is empty. Correct the row.")
-    return fields
+    return {
+        ours: filled_field(row, _column(row, release, hub), path, line)
+        for release, (hub, ours) in _COLUMNS.items()
+    }
