@@ -113,7 +113,11 @@
   // A script hears of printing while the layout is still the screen's, and paper is narrower.
   window.addEventListener("beforeprint", () => {
     parts.forEach(insert);
-    document.querySelectorAll("details:not(.alternative)").forEach((details) => { details.open = true; });
+    // Hundreds of rows are read on the screen, or from the tables beside the page.
+    document.querySelectorAll("details:not(.alternative)").forEach((details) => {
+      const isShort = details.querySelectorAll("tr").length <= 80 && details.textContent.length <= 30000;
+      if (isShort) details.open = true;
+    });
     document.body.classList.add("paper");
     if (window.Plotly) holders.forEach(draw);
   });
