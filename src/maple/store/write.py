@@ -362,7 +362,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
                 f"{path} cannot be made: a file stands where a directory is needed. Choose "
                 "another --out, or move the file."
             ) from error
-        if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO):
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT):
             raise StoreError(
                 f"{path} cannot be written ({os.strerror(code)}). Choose another --out."
             ) from error
