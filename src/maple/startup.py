@@ -68,7 +68,9 @@ def _import_transformers() -> None:
     torch.distributed.is_available = _never
     with _no_compiler(), _for_a_moment(vars(transformers.utils), "is_scipy_available", _never):
         for name in ("modeling_utils", "masking_utils", "generation.utils"):
-            importlib.import_module(f"transformers.{name}")
+            # Where another version has moved one, it is imported when it is needed.
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(f"transformers.{name}")
         _call_what_asks_the_compiler()
 
 

@@ -10,8 +10,9 @@ configurations of their stores are asked too, as wherever a variance between see
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from maple.analysis.means import (
     mean_over_tasks,
     seed_spread,
 )
+
+_Part = TypeVar("_Part")
 
 MOST_OTHERS = 12
 """Further configurations that are read: their seeds bring degrees of freedom enough."""
@@ -118,16 +121,9 @@ def over_languages(cells: Sequence[PairedCell]) -> Seeded:
     Args:
         cells: one per language, at least one.
     """
-    sides = cells[0].deviations
     return Seeded(
         mean=mean_over_languages([cell.values for cell in cells]),
-        deviations=tuple(
-            tuple(
-                mean_over_languages([cell.deviations[side][seed] for cell in cells])
-                for seed in range(len(sides[side]))
-            )
-            for side in range(len(sides))
-        ),
+        deviations=_by_seed([cell.deviations for cell in cells], mean_over_languages),
     )
 
 
@@ -137,14 +133,17 @@ def over_tasks(parts: Sequence[Seeded]) -> Seeded:
     Args:
         parts: one per task, at least one.
     """
-    sides = parts[0].deviations
     return Seeded(
         mean=mean_over_tasks([part.mean for part in parts]),
-        deviations=tuple(
-            tuple(
-                mean_over_tasks([part.deviations[side][seed] for part in parts])
-                for seed in range(len(sides[side]))
-            )
-            for side in range(len(sides))
-        ),
+        deviations=_by_seed([part.deviations for part in parts], mean_over_tasks),
+    )
+
+
+def _by_seed(
+    parts: Sequence[tuple[tuple[_Part, ...], ...]], mean: Callable[[list[_Part]], Mean]
+) -> tuple[tuple[Mean, ...], ...]:
+    """The mean over parts of each seed of each side, which all parts have alike."""
+    return tuple(
+        tuple(mean(list(of_seed)) for of_seed in zip(*side, strict=True))
+        for side in zip(*parts, strict=True)
     )
